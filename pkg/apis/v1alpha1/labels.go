@@ -1,0 +1,39 @@
+package v1alpha1
+
+import corev1 "k8s.io/api/core/v1"
+
+// Annotations that people write.
+const (
+	// RepairRequestAnnotation on a Node or NodeClaim asks for a repair now. Its value is an Action:
+	// Replace or Reboot. It is removed when the repair is done.
+	RepairRequestAnnotation = Group + "/repair"
+)
+
+// Annotations, labels and taints that the executor writes.
+const (
+	// FenceOwnerAnnotation on a Node holds the UID of the NodeRepair that fenced it.
+	FenceOwnerAnnotation = Group + "/fenced-by"
+	// FenceRestoreAnnotation on a Node holds, as JSON, the values that the annotations changed by the fence
+	// had before it (null where there was none).
+	FenceRestoreAnnotation = Group + "/fence-restore"
+	// NodeRepairLabel on a replacement NodeClaim (and the Node registered from it) names its NodeRepair.
+	NodeRepairLabel = Group + "/noderepair"
+	// NodePoolLabel and NodeClaimLabel on a NodeRepair name what it repairs.
+	NodePoolLabel  = Group + "/nodepool"
+	NodeClaimLabel = Group + "/nodeclaim"
+	// UnhealthyTaintKey is the key of UnhealthyTaint.
+	UnhealthyTaintKey = Group + "/unhealthy"
+)
+
+// UnhealthyTaint keeps new pods off a node that is being repaired. Karpenter leaves foreign taints alone.
+var UnhealthyTaint = corev1.Taint{Key: UnhealthyTaintKey, Effect: corev1.TaintEffectNoSchedule}
+
+// Conditions on a NodeClaim that explain; those that state facts are named by health.Category.
+const (
+	// ConditionUnhealthy is the verdict: present and True once a policy's toleration has passed.
+	ConditionUnhealthy = Group + "/Unhealthy"
+	// ConditionRepairBlocked is present and True while something stands between a fault and its repair.
+	ConditionRepairBlocked = Group + "/RepairBlocked"
+	// ConditionRepairing is present while a NodeRepair is at work on the NodeClaim; its reason is the phase.
+	ConditionRepairing = Group + "/Repairing"
+)

@@ -1,0 +1,306 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+)
+
+// Action is what is done about a fault.
+// +kubebuilder:validation:Enum=Replace;Reboot;None
+type Action string
+
+const (
+	// ActionReplace puts a new node in the place of the sick one.
+	ActionReplace Action = "Replace"
+	// ActionReboot restarts the instance in place, where Karpenter and its provider can; else it is Replace.
+	ActionReboot Action = "Reboot"
+	// ActionNone shows the fault and does nothing.
+	ActionNone Action = "None"
+)
+
+// Mode says how far a policy goes.
+// +kubebuilder:validation:Enum=Enforce;DryRun;Paused
+type Mode string
+
+const (
+	// ModeEnforce repairs.
+	ModeEnforce Mode = "Enforce"
+	// ModeDryRun says on the NodeClaim what would be done, and does not do it.
+	ModeDryRun Mode = "DryRun"
+	// ModePaused starts nothing, and lets go what has been fenced but not yet terminated.
+	ModePaused Mode = "Paused"
+)
+
+// Strategy is the order of replacement and removal.
+// +kubebuilder:validation:Enum=ReplaceFirst;TerminateFirstWhereNeeded
+type Strategy string
+
+const (
+	// StrategyReplaceFirst removes a node only once its replacement is Initialized.
+	StrategyReplaceFirst Strategy = "ReplaceFirst"
+	// StrategyTerminateFirstWhereNeeded removes the node first where no replacement can stand beside it: static
+	// NodePools, NodePools at their limits, and NodeClaims without a NodePool.
+	StrategyTerminateFirstWhereNeeded Strategy = "TerminateFirstWhereNeeded"
+)
+
+// FindingMatch selects findings. Fields that are set must all match; a list matches with any of its entries.
+// +kubebuilder:validation:XValidation:rule="has(self.reasons) || has(self.categories) || has(self.sources) || has(self.reasonPattern)",message="match selects nothing: set at least one of reasons, categories, sources or reasonPattern (to match every Fatal finding write reasonPattern: \".*\")"
+type FindingMatch struct {
+	// reasons by name, for example InterfaceNotUp.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=128
+	// +kubebuilder:validation:items:MinLength=1
+	// +listType=set
+	// +optional
+	Reasons []string `json:"reasons,omitempty"`
+
+	// categories, for example Networking.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	// +listType=set
+	// +optional
+	Categories []Category `json:"categories,omitempty"`
+
+	// sources by name, for example node-conditions.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:MaxLength=63
+	// +kubebuilder:validation:items:MinLength=1
+	// +listType=set
+	// +optional
+	Sources []string `json:"sources,omitempty"`
+
+	// reasonPattern is a regular expression (RE2) that the whole reason must match.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	// +optional
+	ReasonPattern string `json:"reasonPattern,omitempty"`
+}
+
+// RepairRule says what to do about the findings that it matches. Only Fatal findings are matched.
+type RepairRule struct {
+	// name of the rule, unique in the policy; it is what people see on the NodeClaim.
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	// +kubebuilder:validation:MaxLength=63
+	// +required
+	Name string `json:"name"`
+
+	// match selects findings.
+	// +required
+	Match FindingMatch `json:"match"`
+
+	// tolerate is how long a finding may stand before the node counts as unhealthy. It is counted from the start
+	// of each finding; another finding does not move it.
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('168h')",message="tolerate must be between 1s and 168h: write for example \"10m\"; to act at once write \"1s\", to never act use action: None"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +required
+	Tolerate metav1.Duration `json:"tolerate"`
+
+	// action to take.
+	// +kubebuilder:default=Replace
+	// +optional
+	Action Action `json:"action,omitempty"`
+
+	// drainBound is the longest that pods may hold up the node's end, counted from the delete. Until then
+	// PodDisruptionBudgets and karpenter.sh/do-not-disrupt on pods are honoured. Absent: they are honoured without
+	// end, and a node that they block is not repaired.
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('168h')",message="drainBound must be between 1s and 168h: write for example \"30m\"; to honour PodDisruptionBudgets without end leave drainBound out"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +optional
+	DrainBound *metav1.Duration `json:"drainBound,omitempty"`
+
+	// priority orders repairs where the budget does not admit all; higher goes first. Waiting for 30 minutes
+	// outweighs one point.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
+	// +kubebuilder:default=0
+	// +optional
+	Priority int32 `json:"priority,omitempty"`
+}
+
+// RebootSpec bounds reboots.
+type RebootSpec struct {
+	// attempts within the window after which a node is replaced instead.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=10
+	// +kubebuilder:default=2
+	// +optional
+	Attempts *int32 `json:"attempts,omitempty"`
+
+	// window in which attempts are counted, per NodeClaim.
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1m') && duration(self) <= duration('720h')",message="window must be between 1m and 720h: write for example \"24h\""
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:default="24h"
+	// +optional
+	Window *metav1.Duration `json:"window,omitempty"`
+}
+
+// CorrelatedFailureSpec says when a failure of many is taken for a failure of something they share: a NodePool, a
+// zone, an instance type or an image. Such a domain is repaired by slow start.
+type CorrelatedFailureSpec struct {
+	// maxUnhealthy is the share (for example "20%") or number of a domain's nodes above which it is suspect.
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 0 : self.matches('^(100|[0-9]{1,2})%$')",message="maxUnhealthy must be a number of nodes (0 or more) or a share from \"0%\" to \"100%\": write for example \"20%\""
+	// +kubebuilder:default="20%"
+	// +optional
+	MaxUnhealthy *intstr.IntOrString `json:"maxUnhealthy,omitempty"`
+
+	// minNodes is the size from which a domain can be suspect at all.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=10000
+	// +kubebuilder:default=3
+	// +optional
+	MinNodes *int32 `json:"minNodes,omitempty"`
+}
+
+// ReplacementSpec says how replacements are made and judged.
+type ReplacementSpec struct {
+	// strategy is ReplaceFirst, or TerminateFirstWhereNeeded.
+	// +kubebuilder:default=ReplaceFirst
+	// +optional
+	Strategy Strategy `json:"strategy,omitempty"`
+
+	// launchTimeout is how long a replacement may stay unlaunched before it is withdrawn. An unlaunched NodeClaim
+	// stalls Karpenter for the whole cluster, so this is bounded.
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('10s') && duration(self) <= duration('5m')",message="launchTimeout must be between 10s and 5m: write for example \"90s\""
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:default="90s"
+	// +optional
+	LaunchTimeout *metav1.Duration `json:"launchTimeout,omitempty"`
+
+	// initializeTimeout is how long a launched replacement may take to become Initialized.
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('10s') && duration(self) <= duration('2h')",message="initializeTimeout must be between 10s and 2h: write for example \"15m\""
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:default="15m"
+	// +optional
+	InitializeTimeout *metav1.Duration `json:"initializeTimeout,omitempty"`
+
+	// verifyFor is how long a replacement must stay free of Fatal findings for the repair to count.
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('24h')",message="verifyFor must be between 1s and 24h: write for example \"5m\""
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:default="5m"
+	// +optional
+	VerifyFor *metav1.Duration `json:"verifyFor,omitempty"`
+
+	// attempts to make a replacement before the repair gives up.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=20
+	// +kubebuilder:default=3
+	// +optional
+	Attempts *int32 `json:"attempts,omitempty"`
+
+	// maxLaunching is how many replacements of all repairs may be unlaunched at the same time.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	// +kubebuilder:default=5
+	// +optional
+	MaxLaunching *int32 `json:"maxLaunching,omitempty"`
+}
+
+// RepairPolicySpec says which nodes are repaired, for what, how and how fast.
+type RepairPolicySpec struct {
+	// weight decides between policies that select the same NodeClaim; the highest wins. Two policies of equal
+	// weight that select the same NodeClaim block each other.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
+	// +kubebuilder:default=0
+	// +optional
+	Weight int32 `json:"weight,omitempty"`
+
+	// mode is Enforce, DryRun or Paused.
+	// +kubebuilder:default=Enforce
+	// +optional
+	Mode Mode `json:"mode,omitempty"`
+
+	// nodeClaimSelector selects NodeClaims by label, for example karpenter.sh/nodepool. Absent: all.
+	// +optional
+	NodeClaimSelector *metav1.LabelSelector `json:"nodeClaimSelector,omitempty"`
+
+	// rules in order; for each finding the first that matches counts. A finding that none matches is not acted on.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	// +listType=map
+	// +listMapKey=name
+	// +required
+	Rules []RepairRule `json:"rules"`
+
+	// reboot bounds reboots.
+	// +kubebuilder:default={}
+	// +optional
+	Reboot RebootSpec `json:"reboot,omitempty"`
+
+	// correlatedFailure says when many sick nodes are taken for one fault.
+	// +kubebuilder:default={}
+	// +optional
+	CorrelatedFailure CorrelatedFailureSpec `json:"correlatedFailure,omitempty"`
+
+	// replacement says how replacements are made and judged.
+	// +kubebuilder:default={}
+	// +optional
+	Replacement ReplacementSpec `json:"replacement,omitempty"`
+}
+
+// Condition types of a RepairPolicy.
+const (
+	// PolicyConditionReady is True when the policy can be used as written; else nothing it selects is repaired.
+	PolicyConditionReady = "Ready"
+	// PolicyConditionReasonsKnown is False when a rule names a reason that the catalogue does not have.
+	PolicyConditionReasonsKnown = "ReasonsKnown"
+	// PolicyConditionSelects is False when the policy selects no NodeClaim.
+	PolicyConditionSelects = "SelectsNodeClaims"
+)
+
+// RepairPolicyStatus is what is known about the policy.
+type RepairPolicyStatus struct {
+	// conditions: Ready, ReasonsKnown, SelectsNodeClaims.
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// nodeClaims is how many NodeClaims the policy governs.
+	// +optional
+	NodeClaims int32 `json:"nodeClaims"`
+
+	// unhealthy is how many of them have a Fatal finding past its toleration.
+	// +optional
+	Unhealthy int32 `json:"unhealthy"`
+}
+
+// RepairPolicy says which NodeClaims are repaired, for which findings, after how long, and how.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,shortName=rp,categories=autorepair
+// +kubebuilder:printcolumn:name="Mode",type=string,JSONPath=`.spec.mode`
+// +kubebuilder:printcolumn:name="Weight",type=integer,JSONPath=`.spec.weight`
+// +kubebuilder:printcolumn:name="NodeClaims",type=integer,JSONPath=`.status.nodeClaims`
+// +kubebuilder:printcolumn:name="Unhealthy",type=integer,JSONPath=`.status.unhealthy`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type RepairPolicy struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// +required
+	Spec RepairPolicySpec `json:"spec"`
+	// +optional
+	Status RepairPolicyStatus `json:"status,omitempty"`
+}
+
+// RepairPolicyList is a list of RepairPolicies.
+// +kubebuilder:object:root=true
+type RepairPolicyList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []RepairPolicy `json:"items"`
+}
