@@ -88,6 +88,8 @@ type Node struct {
 	Vetoes    []Veto
 	// PodBlockers say, one sentence each, which pods may not be disrupted now. Only gathered for sick nodes.
 	PodBlockers []string
+	// TerminationGracePeriod of the NodeClaim itself, which bounds its drain as a rule's drainBound does.
+	TerminationGracePeriod *time.Duration
 	// DisruptionCost as Karpenter reckons it; lower goes first among equals.
 	DisruptionCost float64
 	// Capacity of the node, which its replacement is expected to need beside it.

@@ -1,0 +1,65 @@
+// Package disruption holds the disruption Method and what it needs to run beside an unmodified Karpenter or
+// inside one.
+package disruption
+
+import (
+	"sync"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/decision"
+)
+
+// Board shows the newest decision about every sick node to whoever explains it. It is no state of record: it is
+// made anew by each pass of the Method.
+type Board struct {
+	mu        sync.RWMutex
+	decisions map[types.UID]decision.Decision
+	changed   func(nodeClaim string)
+}
+
+// NewBoard makes an empty board. changed is called, outside of any lock, with the name of each NodeClaim whose
+// decision has changed; it may be nil.
+func NewBoard(changed func(nodeClaim string)) *Board {
+	return &Board{decisions: map[types.UID]decision.Decision{}, changed: changed}
+}
+
+// Publish replaces everything on the board.
+func (b *Board) Publish(result decision.Result) {
+	next := make(map[types.UID]decision.Decision, len(result.Decisions))
+	for _, d := range result.Decisions {
+		next[d.Node.NodeClaimUID] = d
+	}
+	b.mu.Lock()
+	previous := b.decisions
+	b.decisions = next
+	b.mu.Unlock()
+	if b.changed == nil {
+		return
+	}
+	for uid, d := range next {
+		if was, ok := previous[uid]; !ok || !sameExplanation(was, d) {
+			b.changed(d.Node.NodeClaim)
+		}
+	}
+	for uid, was := range previous {
+		if _, ok := next[uid]; !ok {
+			b.changed(was.Node.NodeClaim)
+		}
+	}
+}
+
+// Get gives the newest decision about a NodeClaim; false where there is none.
+func (b *Board) Get(nodeClaim types.UID) (decision.Decision, bool) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	d, ok := b.decisions[nodeClaim]
+	return d, ok
+}
+
+func sameExplanation(a, b decision.Decision) bool {
+	return a.Admitted == b.Admitted && a.Action == b.Action && a.TerminateFirst == b.TerminateFirst && a.Note == b.Note &&
+		cmp.Equal(a.Blockers, b.Blockers, cmpopts.EquateEmpty())
+}
