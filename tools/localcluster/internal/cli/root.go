@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/autorepair-sh/karpenter-autorepair/tools/localcluster/internal/cluster"
 	"github.com/autorepair-sh/karpenter-autorepair/tools/localcluster/internal/layout"
@@ -41,6 +42,7 @@ func Main(args []string, out, errOut io.Writer) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	hideLinkedFlags()
 	root := newRoot(&program{out: out, err: errOut})
 	root.SetArgs(args)
 	root.SetOut(out)
@@ -52,6 +54,12 @@ func Main(args []string, out, errOut io.Writer) int {
 		return 1
 	}
 	return 0
+}
+
+// hideLinkedFlags keeps the flags that the linked programs register globally,
+// such as --version, off our own commands.
+func hideLinkedFlags() {
+	pflag.CommandLine = pflag.NewFlagSet("localcluster", pflag.ContinueOnError)
 }
 
 func newRoot(p *program) *cobra.Command {
