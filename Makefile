@@ -79,5 +79,5 @@ verify: ## Regenerate and lint; fail on any difference
 
 .PHONY: clean
 clean: ## End local clusters left behind and remove what was built
-	@if [ -x $(LOCALCLUSTER) ]; then $(LOCALCLUSTER) down --all; fi
+	@for cluster in .localcluster/*/state.json; do [ ! -e $$cluster ] || $(LOCALCLUSTER) --dir $$(dirname $$cluster) down; done
 	@rm -rf $(BIN) .localcluster out

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"sort"
-	"strings"
 	"time"
 
 	"github.com/samber/lo"
@@ -149,25 +148,4 @@ func breakNodes(ctx context.Context, c *cluster.Cluster, sick []corev1.Node, sto
 		story.broke(node.Name, faults[i])
 	}
 	return nil
-}
-
-// conditionsOf cuts the Conditions of ours out of what kubectl describe shows.
-func conditionsOf(describe string) string {
-	lines := strings.Split(describe, "\n")
-	kept := []string{}
-	for i := 0; i < len(lines); i++ {
-		if !strings.HasPrefix(strings.TrimSpace(lines[i]), "Last Transition Time:") {
-			continue
-		}
-		// One condition: from its transition to its type.
-		end := i + 1
-		for end < len(lines) && !strings.HasPrefix(strings.TrimSpace(lines[end]), "Type:") {
-			end++
-		}
-		if end < len(lines) && strings.Contains(lines[end], v1alpha1.Group+"/") {
-			kept = append(kept, lines[i:end+1]...)
-		}
-		i = end
-	}
-	return strings.Join(kept, "\n")
 }

@@ -181,7 +181,7 @@ func (s *story) describe(ctx context.Context, claim string) {
 			return
 		}
 		fmt.Fprintf(s.out, "\n           $ kubectl describe nodeclaim %s      (the conditions of ours)\n", claim)
-		for _, line := range strings.Split(conditionsOf(text), "\n") {
+		for _, line := range strings.Split(cluster.OurConditions(text), "\n") {
 			fmt.Fprintf(s.out, "           | %s\n", line)
 		}
 		fmt.Fprintln(s.out)
