@@ -276,7 +276,9 @@ func TestPodsThatAPodDisruptionBudgetHoldsAreHonouredUpToTheDrainBound(t *testin
 	s := begin(t, "drain-bound")
 	node := s.pool(1)[0].Name
 	require.NoError(t, s.c.Create(s.ctx, cluster.PodDisruptionBudget(s.name, s.name, 1)))
-	s.policy(func(p *v1alpha1.RepairPolicy) { p.Spec.Rules[0].DrainBound = &metav1.Duration{Duration: 15 * time.Second} })
+	s.policy(func(p *v1alpha1.RepairPolicy) {
+		p.Spec.Rules[0].DrainBound = &metav1.Duration{Duration: 15 * time.Second}
+	})
 	s.breakNode(node)
 	s.reaches(v1alpha1.PhaseTerminating)
 	deleted := time.Now()
@@ -339,7 +341,9 @@ func TestADrainBoundEndsAVolumeThatStaysOnADeadNode(t *testing.T) {
 		d.Spec.Template.Spec.Volumes = []corev1.Volume{{Name: "data", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: s.name}}}}
 	})[0].Name
 	s.attach(node)
-	s.policy(func(p *v1alpha1.RepairPolicy) { p.Spec.Rules[0].DrainBound = &metav1.Duration{Duration: 20 * time.Second} })
+	s.policy(func(p *v1alpha1.RepairPolicy) {
+		p.Spec.Rules[0].DrainBound = &metav1.Duration{Duration: 20 * time.Second}
+	})
 	s.breakNode(node)
 	s.reaches(v1alpha1.PhaseTerminating)
 	s.repairEnds(v1alpha1.PhaseSucceeded)
