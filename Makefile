@@ -63,9 +63,12 @@ generate: ## Regenerate CRDs, deepcopy and the reason catalogue
 .PHONY: lint
 lint: ## Run the linters
 	@echo "==> linting (the first time builds golangci-lint: some minutes)"
-	@$(TOOL) golangci-lint run ./...
+	@$(GOLANGCI_LINT) run ./...
+	@$(GOLANGCI_LINT) run -c .golangci-api.yaml ./pkg/apis/...
 	@cd tools/localcluster && $(LINT_IN_LOCALCLUSTER)
 
+# golangci-lint with the linter for Kubernetes API types built in.
+GOLANGCI_LINT = $(TOOL) golangci-lint-kube-api-linter
 LINT_IN_LOCALCLUSTER = go vet ./...
 
 .PHONY: verify
