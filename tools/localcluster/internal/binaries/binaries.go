@@ -64,7 +64,7 @@ type Builder struct {
 
 // Ensure returns the path of an up-to-date binary, built if it has to be.
 func (b Builder) Ensure(ctx context.Context, program Program) (string, error) {
-	if err := os.MkdirAll(b.Target, 0o755); err != nil { //nolint:gosec // binaries are no secret
+	if err := os.MkdirAll(b.Target, 0o755); err != nil {
 		return "", fmt.Errorf("creating the directory of binaries, %w", err)
 	}
 	// One build at a time; two clusters that start side by side share the result.
@@ -98,7 +98,7 @@ func (b Builder) build(ctx context.Context, program Program, version, path strin
 	// Built beside and renamed, so that a killed build never looks like a binary.
 	partial := path + ".partial"
 	linker := "-s -w -X " + program.VersionVariable + "=" + strings.TrimPrefix(version, "v")
-	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-ldflags", linker, "-o", partial, program.Package) //nolint:gosec // arguments are our own
+	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-ldflags", linker, "-o", partial, program.Package)
 	cmd.Dir = b.Source
 	cmd.Env = append(os.Environ(), "GOTOOLCHAIN=auto", "GOWORK=off", "GOFLAGS=")
 	var output bytes.Buffer
@@ -133,10 +133,10 @@ func (b Builder) readModule() (*modfile.File, error) {
 // "go build" takes seconds.
 func current(path string, program Program, module *modfile.File) bool {
 	info, err := buildinfo.ReadFile(path)
-	if err != nil || info.Path != program.Package {
-		return false
-	}
-	pinned := versions(module)
+	return err == nil && info.Path == program.Package && builtAsPinned(info, versions(module))
+}
+
+func builtAsPinned(info *buildinfo.BuildInfo, pinned map[string]string) bool {
 	for _, built := range append([]*debug.Module{&info.Main}, info.Deps...) {
 		version := built.Version
 		if built.Replace != nil {

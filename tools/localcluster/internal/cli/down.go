@@ -17,7 +17,7 @@ func newDown(p *program) *cobra.Command {
 				return err
 			}
 			if err := target.Down(cmd.Context()); err != nil {
-				return err //nolint:wrapcheck // says all there is to say
+				return err
 			}
 			fmt.Fprintf(p.err, "%s is down\n", target.Directory)
 			return nil

@@ -29,7 +29,7 @@ All arguments are kubectl's own, except --name and --dir directly after "kubectl
 			}
 			kubeconfig, err := target.Kubeconfig()
 			if err != nil {
-				return err //nolint:wrapcheck // says all there is to say
+				return err
 			}
 			if err := os.Setenv("KUBECONFIG", kubeconfig); err != nil {
 				return fmt.Errorf("setting KUBECONFIG, %w", err)
@@ -79,13 +79,13 @@ func newKubeconfig(p *program) *cobra.Command {
 			}
 			path, err := target.Kubeconfig()
 			if err != nil {
-				return err //nolint:wrapcheck // says all there is to say
+				return err
 			}
 			if !raw {
 				fmt.Fprintln(p.out, path)
 				return nil
 			}
-			text, err := os.ReadFile(path) //nolint:gosec // our own file
+			text, err := os.ReadFile(path)
 			if err != nil {
 				return fmt.Errorf("reading kubeconfig, %w", err)
 			}

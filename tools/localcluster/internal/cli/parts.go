@@ -38,7 +38,7 @@ func newRestart(p *program) *cobra.Command {
 	return p.onParts("restart", "Stop parts and start them again", "restarted",
 		func(ctx context.Context, target *cluster.Cluster, names []string) error {
 			if err := target.Stop(ctx, names...); err != nil {
-				return err //nolint:wrapcheck // says all there is to say
+				return err
 			}
 			return target.Start(ctx, names...)
 		})
@@ -87,7 +87,7 @@ func newLogs(p *program) *cobra.Command {
 			for _, name := range args {
 				path, err := target.LogFile(name)
 				if err != nil {
-					return err //nolint:wrapcheck // says all there is to say
+					return err
 				}
 				if err := copyFile(p.out, path); err != nil {
 					return fmt.Errorf("printing the log of %s, %w", name, err)
@@ -99,7 +99,7 @@ func newLogs(p *program) *cobra.Command {
 }
 
 func copyFile(out io.Writer, path string) error {
-	file, err := os.Open(path) //nolint:gosec // our own file
+	file, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return errors.New("it has none, it was not started here")
 	}

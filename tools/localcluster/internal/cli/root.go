@@ -96,11 +96,11 @@ root, so that several clusters run side by side.`,
 func (p *program) cluster() (*cluster.Cluster, error) {
 	repository, err := layout.FindRepository()
 	if err != nil && p.dir == "" {
-		return nil, err //nolint:wrapcheck // says all there is to say
+		return nil, err
 	}
 	dir, err := layout.ClusterDirectory(repository, p.dir, p.name)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // says all there is to say
+		return nil, err
 	}
 	return &cluster.Cluster{Directory: dir, Repository: repository, Progress: progress.New(p.err)}, nil
 }

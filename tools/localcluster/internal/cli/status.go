@@ -27,7 +27,7 @@ func newStatus(p *program) *cobra.Command {
 			}
 			status, err := target.Status(cmd.Context())
 			if err != nil {
-				return err //nolint:wrapcheck // says all there is to say
+				return err
 			}
 			if output == "json" {
 				err = writeStatusJSON(p.out, status)

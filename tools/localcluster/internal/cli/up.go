@@ -32,7 +32,7 @@ off, or the machine has rebooted, it cleans up and starts a fresh cluster.`,
 			if anyChanged(cmd, "karpenter", "karpenter-binary", "karpenter-feature-gates", "karpenter-env") {
 				valid, err := settings.Validate()
 				if err != nil {
-					return err //nolint:wrapcheck // says all there is to say
+					return err
 				}
 				options.Karpenter = &valid
 			}
@@ -43,7 +43,7 @@ off, or the machine has rebooted, it cleans up and starts a fresh cluster.`,
 			if err != nil {
 				return err
 			}
-			return target.Up(cmd.Context(), options) //nolint:wrapcheck // says all there is to say
+			return target.Up(cmd.Context(), options)
 		},
 	}
 	flags := command.Flags()

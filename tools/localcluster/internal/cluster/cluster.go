@@ -41,7 +41,7 @@ func (c *Cluster) Kubeconfig() (string, error) {
 	if c.state.Phase == phaseNone {
 		return "", fmt.Errorf("%s: %w", c.Directory, ErrNotUp)
 	}
-	return c.credentials().Kubeconfig(credentials.Administrator), nil
+	return c.adminKubeconfig(), nil
 }
 
 // LogFile is the path of the log of a part.
@@ -56,6 +56,7 @@ func (c *Cluster) credentials() credentials.Files {
 	return credentials.In(filepath.Join(c.Directory, "credentials"))
 }
 
+func (c *Cluster) adminKubeconfig() string   { return filepath.Join(c.Directory, "kubeconfig") }
 func (c *Cluster) etcdDirectory() string     { return filepath.Join(c.Directory, "etcd") }
 func (c *Cluster) logDirectory() string      { return filepath.Join(c.Directory, "logs") }
 func (c *Cluster) kwokConfiguration() string { return filepath.Join(c.Directory, "kwok.yaml") }
@@ -126,5 +127,5 @@ func (c *Cluster) findBinary(ctx context.Context, p part) (string, error) {
 		Target:   layout.BinaryDirectory(c.Repository),
 		Progress: c.Progress,
 	}
-	return builder.Ensure(ctx, program) //nolint:wrapcheck // says itself what it was building
+	return builder.Ensure(ctx, program)
 }

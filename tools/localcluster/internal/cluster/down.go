@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 )
 
 // Down ends the cluster's processes and removes its data; the logs stay until
@@ -26,7 +25,7 @@ func (c *Cluster) Down(ctx context.Context) error {
 // discard removes all but the logs, and the lock that is being held.
 func (c *Cluster) discard() error {
 	for _, path := range []string{
-		c.etcdDirectory(), c.credentials().Directory(), c.kwokConfiguration(), filepath.Join(c.Directory, "kubeconfig"), c.statePath(),
+		c.etcdDirectory(), c.credentials().Directory(), c.kwokConfiguration(), c.adminKubeconfig(), c.statePath(),
 	} {
 		if err := os.RemoveAll(path); err != nil {
 			return fmt.Errorf("removing the cluster's data, %w", err)

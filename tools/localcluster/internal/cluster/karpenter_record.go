@@ -22,7 +22,7 @@ func (c *Cluster) recordKarpenter(ctx context.Context, client *install.Client) (
 	if version == "" {
 		version = "v0.0.0"
 	}
-	return version, client.RecordKarpenterDeployment(ctx, install.KarpenterDeployment{ //nolint:wrapcheck // says itself what it was doing
+	return version, client.RecordKarpenterDeployment(ctx, install.KarpenterDeployment{
 		Namespace:   karpenterNamespace,
 		Version:     version,
 		Environment: karpenterEnvironment(c),

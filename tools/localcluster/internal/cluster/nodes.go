@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/autorepair-sh/karpenter-autorepair/tools/localcluster/internal/credentials"
 	"github.com/autorepair-sh/karpenter-autorepair/tools/localcluster/internal/install"
 )
 
@@ -15,14 +14,14 @@ func (c *Cluster) makeNodes(ctx context.Context, count int) error {
 	if c.state.Karpenter.Mode == KarpenterNone {
 		return errors.New("--nodes needs Karpenter, which makes the nodes; use --karpenter=stock or drop --nodes")
 	}
-	client, err := install.NewClient(c.credentials().Kubeconfig(credentials.Administrator))
+	client, err := install.NewClient(c.adminKubeconfig())
 	if err != nil {
-		return err //nolint:wrapcheck // says itself what it was doing
+		return err
 	}
 	step := c.Progress.Begin("nodes", fmt.Sprintf("asking Karpenter for %d", count))
 	if err := client.AskForNodes(ctx, count); err != nil {
 		step.Failed()
-		return err //nolint:wrapcheck // says itself what it was doing
+		return err
 	}
 	err = client.WaitNodes(ctx, count, func(ready int) { step.Update("%d of %d Ready", ready, count) })
 	if err != nil {

@@ -40,7 +40,7 @@ func (c *Cluster) start(ctx context.Context, p part) error {
 	}
 	record, err := process.Start(c.owner(p.name), command)
 	if err != nil {
-		return err //nolint:wrapcheck // names the part itself
+		return err
 	}
 	if c.state.Processes == nil {
 		c.state.Processes = map[string]process.Record{}
@@ -65,7 +65,7 @@ func baseEnvironment() []string {
 func (c *Cluster) end(how func(part, process.Record) error, which ...part) error {
 	marked, err := process.Find(c.Directory)
 	if err != nil {
-		return err //nolint:wrapcheck // says itself what it was doing
+		return err
 	}
 	var group sync.WaitGroup
 	var mutex sync.Mutex
@@ -93,19 +93,19 @@ func (c *Cluster) end(how func(part, process.Record) error, which ...part) error
 
 func (c *Cluster) gently(ctx context.Context) func(part, process.Record) error {
 	return func(p part, record process.Record) error {
-		return record.Stop(ctx, c.owner(p.name), p.grace) //nolint:wrapcheck // names the part itself
+		return record.Stop(ctx, c.owner(p.name), p.grace)
 	}
 }
 
 func (c *Cluster) briefly(ctx context.Context) func(part, process.Record) error {
 	const grace = 2 * time.Second
 	return func(p part, record process.Record) error {
-		return record.Stop(ctx, c.owner(p.name), min(p.grace, grace)) //nolint:wrapcheck // names the part itself
+		return record.Stop(ctx, c.owner(p.name), min(p.grace, grace))
 	}
 }
 
 func (c *Cluster) atOnce(ctx context.Context) func(part, process.Record) error {
 	return func(p part, record process.Record) error {
-		return record.Kill(ctx, c.owner(p.name)) //nolint:wrapcheck // names the part itself
+		return record.Kill(ctx, c.owner(p.name))
 	}
 }

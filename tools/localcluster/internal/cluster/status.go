@@ -2,8 +2,6 @@ package cluster
 
 import (
 	"context"
-
-	"github.com/autorepair-sh/karpenter-autorepair/tools/localcluster/internal/credentials"
 )
 
 // Status is what "status" tells.
@@ -43,7 +41,7 @@ func (c *Cluster) Status(ctx context.Context) (Status, error) {
 	}
 	status := Status{Directory: c.Directory, Karpenter: c.state.Karpenter, Complete: c.state.Phase == phaseRunning}
 	if c.state.Phase != phaseNone {
-		status.Kubeconfig = c.credentials().Kubeconfig(credentials.Administrator)
+		status.Kubeconfig = c.adminKubeconfig()
 	}
 	for _, p := range c.wantedParts() {
 		line := c.partStatus(ctx, p)

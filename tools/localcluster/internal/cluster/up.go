@@ -44,7 +44,7 @@ func (c *Cluster) Up(ctx context.Context, options Options) error {
 			}
 		}
 		c.Progress.Say("%s %s after %.1fs, kubeconfig %s", c.Directory, how, time.Since(began).Seconds(),
-			c.credentials().Kubeconfig(credentials.Administrator))
+			c.adminKubeconfig())
 		return nil
 	})
 }
@@ -121,13 +121,13 @@ func (c *Cluster) fresh(ctx context.Context, settings KarpenterSettings) error {
 	}
 	boot, err := process.BootID()
 	if err != nil {
-		return err //nolint:wrapcheck // says itself what it was doing
+		return err
 	}
 	c.state = state{Phase: phaseStarting, BootID: boot, Karpenter: settings, Ports: map[string]int{}}
 	names := portNames()
 	free, err := ports.Free(len(names))
 	if err != nil {
-		return err //nolint:wrapcheck // says itself what it was doing
+		return err
 	}
 	for i, name := range names {
 		c.state.Ports[name] = free[i]
@@ -135,9 +135,12 @@ func (c *Cluster) fresh(ctx context.Context, settings KarpenterSettings) error {
 	if err := c.save(); err != nil {
 		return err
 	}
-	users := append([]string{credentials.Administrator}, ControllerManager, Scheduler, Kwok, Karpenter)
-	if err := credentials.Create(c.credentials().Directory(), c.state.Ports[portAPIServer], users...); err != nil {
-		return err //nolint:wrapcheck // says itself what it was doing
+	kubeconfigs := map[string]string{credentials.Administrator: c.adminKubeconfig()}
+	for _, name := range []string{ControllerManager, Scheduler, Kwok, Karpenter} {
+		kubeconfigs[name] = c.credentials().Kubeconfig(name)
+	}
+	if err := c.credentials().Create(c.state.Ports[portAPIServer], kubeconfigs); err != nil {
+		return err
 	}
 	if err := c.bringUp(ctx); err != nil {
 		return err
@@ -154,21 +157,27 @@ var errUnusable = errors.New("the cluster cannot be resumed")
 func (c *Cluster) resume(ctx context.Context, options Options) (string, error) {
 	boot, err := process.BootID()
 	if err != nil {
-		return "", err //nolint:wrapcheck // says itself what it was doing
+		return "", err
 	}
 	if boot != c.state.BootID {
 		// etcd does not wait for the disk: its data is good only until the machine goes down.
 		return "", fmt.Errorf("the machine has rebooted, %w", errUnusable)
 	}
 	settings := c.wanted(options)
-	if !settings.equal(c.state.Karpenter) {
+	changed := !settings.equal(c.state.Karpenter)
+	c.state.Karpenter = settings
+	if err := c.buildAll(ctx); err != nil {
+		return "", err
+	}
+	if changed {
 		c.Progress.Say("Karpenter is to run otherwise than it does, ending it")
-		karpenter, _ := findPart(Karpenter)
-		if err := c.end(c.gently(ctx), karpenter); err != nil {
+		karpenter, err := findPart(Karpenter)
+		if err != nil {
 			return "", err
 		}
-		c.state.Karpenter = settings
-		c.binaries = nil
+		if err := c.endAndSave(c.gently(ctx), karpenter); err != nil {
+			return "", err
+		}
 	}
 	var dead []string
 	for _, p := range c.wantedParts() {
@@ -180,9 +189,6 @@ func (c *Cluster) resume(ctx context.Context, options Options) (string, error) {
 	if len(dead) > 0 {
 		c.Progress.Say("starting %s again, with the data as it was", strings.Join(dead, ", "))
 		how = "is up again"
-	}
-	if err := c.buildAll(ctx); err != nil {
-		return "", err
 	}
 	if err := c.bringUp(ctx); err != nil {
 		if errors.Is(err, errPortTaken) {
@@ -214,14 +220,14 @@ func (c *Cluster) bringUp(ctx context.Context) error {
 		step.Failed()
 		return err
 	}
-	client, err := install.NewClient(c.credentials().Kubeconfig(credentials.Administrator))
+	client, err := install.NewClient(c.adminKubeconfig())
 	if err != nil {
 		step.Failed()
-		return err //nolint:wrapcheck // says itself what it was doing
+		return err
 	}
 	if err := client.CRDs(ctx); err != nil {
 		step.Failed()
-		return err //nolint:wrapcheck // says itself what it was doing
+		return err
 	}
 	step.Done("ready at %s", c.url(parts[1]))
 
@@ -244,7 +250,7 @@ func (c *Cluster) bringUp(ctx context.Context) error {
 
 func (c *Cluster) bringUpKarpenter(ctx context.Context, client *install.Client) error {
 	if c.state.Karpenter.Mode == KarpenterNone {
-		return client.RemoveKarpenterDeployment(ctx, karpenterNamespace) //nolint:wrapcheck // says itself what it was doing
+		return client.RemoveKarpenterDeployment(ctx, karpenterNamespace)
 	}
 	step := c.Progress.Begin(Karpenter, "starting it")
 	version, err := c.recordKarpenter(ctx, client)
@@ -317,7 +323,7 @@ func (c *Cluster) checkAlive(names ...string) error {
 func (c *Cluster) writeKwokConfiguration() error {
 	text, err := stages.Configuration()
 	if err != nil {
-		return err //nolint:wrapcheck // says itself what it was doing
+		return err
 	}
 	if err := os.WriteFile(c.kwokConfiguration(), text, 0o600); err != nil {
 		return fmt.Errorf("writing kwok's configuration, %w", err)

@@ -11,10 +11,12 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
+	"maps"
 	"math/big"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -57,39 +59,39 @@ func In(directory string) Files {
 // Directory holds all the files.
 func (f Files) Directory() string { return f.directory }
 
-// Kubeconfig is the path of a user's kubeconfig.
-func (f Files) Kubeconfig(user string) string {
-	return filepath.Join(f.directory, user+".kubeconfig")
+// Kubeconfig is the path of the kubeconfig of one of the cluster's own parts.
+func (f Files) Kubeconfig(part string) string {
+	return filepath.Join(f.directory, part+".kubeconfig")
 }
 
 // Create writes everything for an API server at the given port, and a
-// kubeconfig for each user. Every user is in system:masters, which RBAC lets do
-// everything; service accounts and impersonated users are checked as anywhere.
-func Create(directory string, port int, users ...string) error {
-	if err := os.MkdirAll(directory, 0o700); err != nil {
+// kubeconfig for each user at the path given for it. Every user is in
+// system:masters, which RBAC lets do everything; service accounts and
+// impersonated users are checked as anywhere.
+func (f Files) Create(port int, kubeconfigs map[string]string) error {
+	if err := os.MkdirAll(f.directory, 0o700); err != nil {
 		return fmt.Errorf("creating the directory of credentials, %w", err)
 	}
-	files := In(directory)
-	authority, err := files.createCertificates()
+	authority, err := f.createCertificates()
 	if err != nil {
 		return err
 	}
-	if _, err := createKey(files.ServiceAccountKey); err != nil {
+	if _, err := createKey(f.ServiceAccountKey); err != nil {
 		return fmt.Errorf("creating the service account key, %w", err)
 	}
 	var tokens strings.Builder
 	server := fmt.Sprintf("https://127.0.0.1:%d", port)
-	for _, user := range users {
+	for _, user := range slices.Sorted(maps.Keys(kubeconfigs)) {
 		token, err := newToken()
 		if err != nil {
 			return err
 		}
 		fmt.Fprintf(&tokens, "%s,%s,%s,\"system:masters\"\n", token, user, user)
-		if err := writeKubeconfig(files.Kubeconfig(user), server, user, token, authority); err != nil {
+		if err := writeKubeconfig(kubeconfigs[user], server, user, token, authority); err != nil {
 			return fmt.Errorf("writing the kubeconfig of %s, %w", user, err)
 		}
 	}
-	if err := os.WriteFile(files.Tokens, []byte(tokens.String()), 0o600); err != nil {
+	if err := os.WriteFile(f.Tokens, []byte(tokens.String()), 0o600); err != nil {
 		return fmt.Errorf("writing tokens, %w", err)
 	}
 	return nil
@@ -178,5 +180,5 @@ func writeKubeconfig(path, server, user, token string, authority []byte) error {
 	config.AuthInfos[user] = &api.AuthInfo{Token: token}
 	config.Contexts[context] = &api.Context{Cluster: context, AuthInfo: user}
 	config.CurrentContext = context
-	return clientcmd.WriteToFile(*config, path) //nolint:wrapcheck // wrapped by the only caller
+	return clientcmd.WriteToFile(*config, path)
 }

@@ -100,7 +100,7 @@ func (c *Client) WaitServiceAccounts(ctx context.Context, namespaces ...string) 
 			if apierrors.IsNotFound(err) {
 				return false, nil
 			}
-			return err == nil, err //nolint:wrapcheck // wrapped by wait
+			return err == nil, err
 		})
 		if err != nil {
 			return err

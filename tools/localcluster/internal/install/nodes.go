@@ -42,6 +42,11 @@ func (c *Client) AskForNodes(ctx context.Context, count int) error {
 			return fmt.Errorf("parsing nodes.yaml, %w", err)
 		}
 		if object.GetKind() == "Deployment" {
+			// Karpenter skips a NodePool that is not ready, and looks at the pods
+			// that it could not place only ten seconds later again.
+			if err := c.waitNodePool(ctx); err != nil {
+				return err
+			}
 			if err := unstructured.SetNestedField(object.Object, int64(count), "spec", "replicas"); err != nil {
 				return fmt.Errorf("setting replicas, %w", err)
 			}
@@ -51,6 +56,26 @@ func (c *Client) AskForNodes(ctx context.Context, count int) error {
 		}
 	}
 	return nil
+}
+
+func (c *Client) waitNodePool(ctx context.Context) error {
+	return wait(ctx, "the NodePool "+nodePoolName+" to be ready", func(ctx context.Context) (bool, error) {
+		object, err := c.dynamic.Resource(nodeResources["NodePool"]).Get(ctx, nodePoolName, metav1.GetOptions{})
+		if err != nil {
+			return false, fmt.Errorf("reading, %w", err)
+		}
+		conditions, _, err := unstructured.NestedSlice(object.Object, "status", "conditions")
+		if err != nil {
+			return false, fmt.Errorf("reading conditions, %w", err)
+		}
+		for _, each := range conditions {
+			condition, ok := each.(map[string]any)
+			if ok && condition["type"] == "Ready" {
+				return condition["status"] == "True", nil
+			}
+		}
+		return false, nil
+	})
 }
 
 // WaitNodes waits until at least count nodes of that NodePool are initialized

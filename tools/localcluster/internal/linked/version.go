@@ -28,7 +28,7 @@ const kubernetesModule = "k8s.io/kubernetes"
 // "v1.36.3".
 func KubernetesVersion() string { return gitVersion }
 
-func init() { //nolint:gochecknoinits // must precede every reader of the version
+func init() {
 	info, ok := debug.ReadBuildInfo()
 	if !ok || !strings.HasPrefix(gitVersion, "v0.0.0-") {
 		return

@@ -27,7 +27,7 @@ func Free(n int) ([]int, error) {
 		if len(found) == n {
 			return found, nil
 		}
-		port := lowest + rand.IntN(highest-lowest+1) //nolint:gosec // a guess, not a secret
+		port := lowest + rand.IntN(highest-lowest+1)
 		if taken[port] || !IsFree(port) {
 			continue
 		}
@@ -40,7 +40,7 @@ func Free(n int) ([]int, error) {
 // IsFree tells whether a server could listen on the port now.
 func IsFree(port int) bool {
 	// All interfaces, because Karpenter's metrics listen on all of them.
-	listener, err := net.Listen("tcp", ":"+strconv.Itoa(port)) //nolint:gosec // closed at once
+	listener, err := net.Listen("tcp", ":"+strconv.Itoa(port))
 	if err != nil {
 		return false
 	}

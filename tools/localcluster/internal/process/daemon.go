@@ -32,7 +32,7 @@ func Start(owner Owner, command Command) (Record, error) {
 	}
 	defer func() { _ = log.Close() }()
 
-	cmd := exec.Command(command.Path, command.Args...) //nolint:gosec,noctx // a daemon, meant to outlive us
+	cmd := exec.Command(command.Path, command.Args...)
 	cmd.Dir = owner.Directory
 	cmd.Env = append(append([]string{}, command.Env...), owner.environment()...)
 	cmd.Stdout, cmd.Stderr = log, log
@@ -41,12 +41,27 @@ func Start(owner Owner, command Command) (Record, error) {
 		return Record{}, fmt.Errorf("starting %s, %w", owner.Part, err)
 	}
 	record, err := Identify(cmd.Process.Pid)
+	if err == nil {
+		record.waitMarked(owner)
+	}
 	// Reap it should it exit while we still run, so that it does not stay as a zombie.
 	go func() { _ = cmd.Wait() }()
 	if err != nil {
 		return Record{}, fmt.Errorf("recording %s, %w", owner.Part, err)
 	}
 	return record, nil
+}
+
+// waitMarked returns once the mark can be read: the kernel reports a program
+// as executed a moment before /proc shows its environment.
+func (r Record) waitMarked(owner Owner) {
+	const patience = 5 * time.Second
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline) && !carries(r.PID, owner); {
+		if stat, err := readStat(r.PID); err != nil || stat.dead() {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // Stop asks the process to end, waits for the given grace, then kills it. It
