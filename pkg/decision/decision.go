@@ -42,6 +42,7 @@ const (
 	BlockerRepairInProgress  BlockerReason = "RepairInProgress"        // a NodeRepair is already at work on it
 	BlockerUnreadable        BlockerReason = "Unreadable"              // something that a gate needs could not be read
 	BlockerReplacementFailed BlockerReason = "ReplacementFailed"       // attempts are used up
+	BlockerRecovered         BlockerReason = "Recovered"               // only of Recheck: nothing is left to repair
 )
 
 // Blocker is one closed gate.
@@ -132,6 +133,8 @@ type Input struct {
 	Budgets map[string]int
 	// Launching is how many of our replacements are unlaunched.
 	Launching int
+	// ExecutorReboots: whoever carries the decision out can reboot. Where it cannot, Replace stands in.
+	ExecutorReboots bool
 }
 
 // Decision is what is decided about one sick node.

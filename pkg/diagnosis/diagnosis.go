@@ -10,6 +10,16 @@ import (
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 )
 
+// Reasons of a Fact that is not about a finding.
+const (
+	ReasonHealthy           = "Healthy"
+	ReasonSourceSilent      = "SourceSilent"
+	ReasonSourceUnavailable = "SourceUnavailable"
+)
+
+// RuleRepairRequested stands in the place of a rule's name where a person asked for the repair.
+const RuleRepairRequested = "repair-requested"
+
 // Subject is the NodeClaim that is diagnosed, with all that is known about its node.
 type Subject struct {
 	// Name and Labels of the NodeClaim.
