@@ -21,12 +21,13 @@ type Gatherer struct {
 	clock     clock.Clock
 	cache     client.Reader
 	karpenter func() decision.Karpenter
+	reboots   bool
 }
 
 // NewGatherer makes a Gatherer that reads from cache, which must index Pods by spec.nodeName. karpenter tells what is
-// known of the Karpenter that the nodes belong to.
-func NewGatherer(clk clock.Clock, cache client.Reader, karpenter func() decision.Karpenter) *Gatherer {
-	return &Gatherer{clock: clk, cache: cache, karpenter: karpenter}
+// known of the Karpenter that the nodes belong to; executorReboots, whether whoever carries decisions out can reboot.
+func NewGatherer(clk clock.Clock, cache client.Reader, karpenter func() decision.Karpenter, executorReboots bool) *Gatherer {
+	return &Gatherer{clock: clk, cache: cache, karpenter: karpenter, reboots: executorReboots}
 }
 
 // Gather reads everything anew. What belongs to one node or one NodePool and cannot be read is recorded there and
@@ -34,7 +35,9 @@ func NewGatherer(clk clock.Clock, cache client.Reader, karpenter func() decision
 // the cache and must not be changed.
 func (g *Gatherer) Gather(ctx context.Context) (decision.Input, error) {
 	ctx = WithKarpenterOptions(ctx)
-	in := decision.Input{Now: g.clock.Now(), Karpenter: g.karpenter(), NodePools: map[string]decision.NodePool{}}
+	in := decision.Input{
+		Now: g.clock.Now(), Karpenter: g.karpenter(), ExecutorReboots: g.reboots, NodePools: map[string]decision.NodePool{},
+	}
 
 	policies, err := listPolicies(ctx, g.cache)
 	if err != nil {

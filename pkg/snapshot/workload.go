@@ -48,7 +48,7 @@ func (w *workloads) describe(ctx context.Context, pods client.Reader, entry *dec
 	if w.problem != "" {
 		entry.Unreadable = append(entry.Unreadable, w.problem)
 	}
-	bound, err := nodeutils.GetPods(ctx, asClient{pods}, entry.NodeName)
+	bound, err := nodeutils.GetPods(ctx, readOnly{reader: pods}, entry.NodeName)
 	if err != nil {
 		entry.Unreadable = append(entry.Unreadable, fmt.Sprintf("the pods of Node %s: %s", entry.NodeName, err))
 		return
@@ -73,7 +73,7 @@ func (w *workloads) readBudgets(ctx context.Context) {
 	for i := range list.Items {
 		w.budgets[client.ObjectKeyFromObject(&list.Items[i])] = &list.Items[i]
 	}
-	limits, err := pdb.NewLimits(ctx, asClient{w.cache})
+	limits, err := pdb.NewLimits(ctx, readOnly{reader: w.cache})
 	if err != nil {
 		w.problem = fmt.Sprintf("the PodDisruptionBudgets: %s", err)
 		return
@@ -132,8 +132,16 @@ func podReady(pod *corev1.Pod) bool {
 
 func podName(pod *corev1.Pod) string { return pod.Namespace + "/" + pod.Name }
 
-// asClient lets Karpenter's helpers read through a Reader; they call nothing but Get and List.
-type asClient struct{ client.Reader }
+// readOnly lets Karpenter's helpers, which ask for a Client and call nothing but List, read through a Reader.
+type readOnly struct {
+	client.Client
+	reader client.Reader
+}
+
+// List reads through the Reader.
+func (r readOnly) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
+	return r.reader.List(ctx, list, opts...)
+}
 
 // silent drops the events that Karpenter's helpers would publish; Karpenter publishes them itself.
 type silent struct{}
