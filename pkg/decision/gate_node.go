@@ -1,0 +1,109 @@
+package decision
+
+import (
+	"fmt"
+	"strings"
+)
+
+// maxNamed is how many of a list a sentence names.
+const maxNamed = 3
+
+// gateVeto closes while somebody keeps this node from being repaired.
+func gateVeto(_ *index, c *candidate) []Blocker {
+	var out []Blocker
+	for _, veto := range c.node.Vetoes {
+		out = append(out, Blocker{
+			Reason:   BlockerVeto,
+			Message:  "vetoed by " + veto.By,
+			LiftedBy: "remove the " + veto.By,
+		})
+	}
+	return out
+}
+
+// gateRegistered leaves NodeClaims that never registered to Karpenter, which deletes them by its own timeout.
+func gateRegistered(_ *index, c *candidate) []Blocker {
+	if c.node.NodeName != "" {
+		return nil
+	}
+	return []Blocker{{
+		Reason:  BlockerNoNode,
+		Message: "the NodeClaim has no Node yet; Karpenter removes it if it does not register in time",
+	}}
+}
+
+// gatePods closes while pods may not be disrupted and nothing bounds how long they may hold up the drain.
+func gatePods(_ *index, c *candidate) []Blocker {
+	if len(c.node.PodBlockers) == 0 || c.drainBound != nil {
+		return nil
+	}
+	return []Blocker{{
+		Reason:   BlockerPods,
+		Message:  "pods may not be disrupted, and no drain bound ends the wait: " + nameSome(c.node.PodBlockers),
+		LiftedBy: "set drainBound in the rule of the RepairPolicy, or let the pods be disrupted",
+	}}
+}
+
+// gateKarpenterActing closes while Karpenter works on the node for reasons of its own. What it does to a node that we
+// are repairing already is for the executor to judge.
+func gateKarpenterActing(_ *index, c *candidate) []Blocker {
+	if c.repair != nil {
+		return nil
+	}
+	doing := ""
+	switch {
+	case c.node.Rebooting:
+		doing = "rebooting"
+	case c.node.KarpenterDisrupting:
+		doing = "disrupting"
+	default:
+		return nil
+	}
+	return []Blocker{{Reason: BlockerKarpenterActing, Message: "Karpenter itself is " + doing + " the node"}}
+}
+
+// gateOtherRepairer closes while a Karpenter that knows no veto repairs nodes itself.
+func gateOtherRepairer(ix *index, _ *candidate) []Blocker {
+	if !ix.in.Karpenter.OwnRepair || ix.in.Karpenter.HonoursDoNotRepair {
+		return nil
+	}
+	return []Blocker{{
+		Reason:   BlockerOtherRepairer,
+		Message:  "Karpenter repairs nodes itself (feature gate NodeRepair) and this version of it cannot be kept off a node",
+		LiftedBy: "turn Karpenter's feature gate NodeRepair off, or run Karpenter 1.15 or later",
+	}}
+}
+
+// gateRepairInProgress closes while a NodeRepair is at work: there is at most one per NodeClaim.
+func gateRepairInProgress(_ *index, c *candidate) []Blocker {
+	if c.repair == nil {
+		return nil
+	}
+	phase := c.repair.Status.Phase
+	if phase == "" {
+		phase = "Committed"
+	}
+	return []Blocker{{
+		Reason:  BlockerRepairInProgress,
+		Message: fmt.Sprintf("NodeRepair %s is at work on it (%s)", c.repair.Name, phase),
+	}}
+}
+
+// gateReadable closes when something that another gate needs could not be read.
+func gateReadable(_ *index, c *candidate) []Blocker {
+	var out []Blocker
+	for _, unreadable := range [][]string{c.node.Unreadable, c.pool.unreadable} {
+		for _, what := range unreadable {
+			out = append(out, Blocker{Reason: BlockerUnreadable, Message: what})
+		}
+	}
+	return out
+}
+
+// nameSome names the first few and counts the rest, so that sentences stay bounded.
+func nameSome(names []string) string {
+	if len(names) <= maxNamed {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:maxNamed], ", "), len(names)-maxNamed)
+}

@@ -1,0 +1,67 @@
+package decision
+
+import (
+	"time"
+
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+)
+
+const (
+	// recordPeriod is how long the outcome of a repair speaks for or against the next.
+	recordPeriod = time.Hour
+	// maxWidth keeps the doubling bounded.
+	maxWidth = 1 << 16
+	// maxPause is the longest pause after failures in a row; the first is a minute, and each next is twice as long.
+	maxPause = 10 * time.Minute
+)
+
+// record is how the repairs of a domain or NodePool ended lately.
+type record struct {
+	successes   int // since the last failure
+	failures    int // in a row
+	lastFailure time.Time
+}
+
+// add takes repairs in the order in which they ended. Repairs that were canceled or yielded prove nothing.
+func (r *record) add(repair *v1alpha1.NodeRepair, now time.Time) {
+	end := repair.Status.FinishedAt
+	if end == nil || !recently(end.Time, now, recordPeriod) {
+		return
+	}
+	switch repair.Status.Phase {
+	case v1alpha1.PhaseSucceeded:
+		r.successes++
+		r.failures = 0
+	case v1alpha1.PhaseFailed:
+		r.successes = 0
+		r.failures++
+		r.lastFailure = end.Time
+	default:
+	}
+}
+
+// width is how many repairs a suspect domain may have at work: one, doubled with every success since the last failure.
+func (r *record) width() int {
+	width := 1
+	for range r.successes {
+		if width *= 2; width >= maxWidth {
+			return maxWidth
+		}
+	}
+	return width
+}
+
+// pausedUntil is when the next repair may start after failures in a row; zero where none failed last.
+func (r *record) pausedUntil() time.Time {
+	if r.failures == 0 {
+		return time.Time{}
+	}
+	pause := time.Minute
+	for range r.failures - 1 {
+		if pause *= 2; pause >= maxPause {
+			pause = maxPause
+			break
+		}
+	}
+	return r.lastFailure.Add(pause)
+}
