@@ -42,6 +42,7 @@ const (
 	BlockerRepairInProgress  BlockerReason = "RepairInProgress"        // a NodeRepair is already at work on it
 	BlockerUnreadable        BlockerReason = "Unreadable"              // something that a gate needs could not be read
 	BlockerReplacementFailed BlockerReason = "ReplacementFailed"       // attempts are used up
+	BlockerUnschedulable     BlockerReason = "Unschedulable"           // the planner finds no place for its pods
 	BlockerRecovered         BlockerReason = "Recovered"               // only of Recheck: nothing is left to repair
 )
 

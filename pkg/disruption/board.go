@@ -3,7 +3,10 @@
 package disruption
 
 import (
+	"maps"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -17,6 +20,7 @@ import (
 type Board struct {
 	mu        sync.RWMutex
 	decisions map[types.UID]decision.Decision
+	next      time.Time
 	changed   func(nodeClaim string)
 }
 
@@ -35,6 +39,7 @@ func (b *Board) Publish(result decision.Result) {
 	b.mu.Lock()
 	previous := b.decisions
 	b.decisions = next
+	b.next = result.NextChange
 	b.mu.Unlock()
 	if b.changed == nil {
 		return
@@ -57,6 +62,20 @@ func (b *Board) Get(nodeClaim types.UID) (decision.Decision, bool) {
 	defer b.mu.RUnlock()
 	d, ok := b.decisions[nodeClaim]
 	return d, ok
+}
+
+// All gives the newest decisions about all sick nodes, in no order.
+func (b *Board) All() []decision.Decision {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return slices.Collect(maps.Values(b.decisions))
+}
+
+// NextChange is the earliest moment at which a decision can change by itself; zero where none does.
+func (b *Board) NextChange() time.Time {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.next
 }
 
 func sameExplanation(a, b decision.Decision) bool {

@@ -21,6 +21,9 @@ const (
 	// NodePoolLabel and NodeClaimLabel on a NodeRepair name what it repairs.
 	NodePoolLabel  = Group + "/nodepool"
 	NodeClaimLabel = Group + "/nodeclaim"
+	// GuardedAnnotation on a Node says that karpenter.sh/do-not-repair there is ours: it keeps Karpenter's own repair
+	// off a node with a Fatal finding, and is no veto.
+	GuardedAnnotation = Group + "/guarded"
 	// UnhealthyTaintKey is the key of UnhealthyTaint.
 	UnhealthyTaintKey = Group + "/unhealthy"
 )

@@ -1,0 +1,107 @@
+// Package disruption hosts the disruption Method beside an unmodified Karpenter: it turns the Method's Commands into
+// NodeRepairs, which others carry out.
+package disruption
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	karpdisruption "sigs.k8s.io/karpenter/pkg/controllers/disruption"
+
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/disruption"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/snapshot"
+)
+
+// lookAgain is how long a sick node waits at most for the next pass: not everything that holds it back is watched.
+const lookAgain = 10 * time.Second
+
+// Controller decides about all sick nodes in one pass.
+type Controller struct {
+	clock      clock.Clock
+	kubeClient client.Client
+	apiReader  client.Reader
+	method     karpdisruption.Method
+	board      *disruption.Board
+	observe    func(time.Duration)
+}
+
+// NewController makes the host of a Method. kubeClient reads from the cache, apiReader past it; board is where the
+// Method shows its decisions; observe is told how long each pass took.
+func NewController(clk clock.Clock, kubeClient client.Client, apiReader client.Reader, method karpdisruption.Method,
+	board *disruption.Board, observe func(time.Duration),
+) *Controller {
+	return &Controller{clock: clk, kubeClient: kubeClient, apiReader: apiReader, method: method, board: board, observe: observe}
+}
+
+// Name of the controller.
+func (*Controller) Name() string { return "disruption" }
+
+// Reconcile makes one pass: every sick node is decided about, whether or not it can be repaired, and every admitted one
+// gets its NodeRepair.
+func (c *Controller) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
+	ctx = snapshot.WithKarpenterOptions(ctx)
+	started := c.clock.Now()
+	candidates, err := c.candidates(ctx)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	commands, err := c.method.ComputeCommands(ctx, nil, candidates...)
+	if err != nil {
+		return reconcile.Result{}, fmt.Errorf("computing commands, %w", err)
+	}
+	c.observe(c.clock.Since(started))
+	if err := c.commit(ctx, commands); err != nil {
+		if apierrors.IsConflict(err) {
+			return reconcile.Result{RequeueAfter: debounce}, nil
+		}
+		return reconcile.Result{}, err
+	}
+	return reconcile.Result{RequeueAfter: c.nextPass()}, nil
+}
+
+// commit creates a NodeRepair for each Command. From then on it holds the budget.
+func (c *Controller) commit(ctx context.Context, commands []karpdisruption.Command) error {
+	if len(commands) == 0 {
+		return nil
+	}
+	existing, err := snapshot.ListRepairs(ctx, c.apiReader)
+	if err != nil {
+		return err
+	}
+	for _, command := range commands {
+		for _, candidate := range command.Candidates {
+			d, ok := c.board.Get(candidate.NodeClaim.UID)
+			if !ok || !d.Admitted || atWork(existing, candidate.NodeClaim.UID) {
+				continue
+			}
+			repair := newNodeRepair(d, nextName(existing, candidate.NodeClaim.Name), len(command.Replacements))
+			if err := c.kubeClient.Create(ctx, repair); err != nil {
+				if apierrors.IsAlreadyExists(err) {
+					continue
+				}
+				return fmt.Errorf("creating noderepair, %w", err)
+			}
+			existing = append(existing, *repair)
+			log.FromContext(ctx).Info("committed to a repair", "NodeRepair", repair.Name, "NodeClaim", repair.Spec.NodeClaim.Name,
+				"Node", repair.Spec.NodeName, "action", repair.Spec.Action, "reason", repair.Spec.Cause.Reason)
+		}
+	}
+	return nil
+}
+
+// nextPass says when to look again without being told; zero for never.
+func (c *Controller) nextPass() time.Duration {
+	if len(c.board.All()) == 0 {
+		return 0
+	}
+	if next := c.board.NextChange(); !next.IsZero() {
+		return min(max(next.Sub(c.clock.Now()), debounce), lookAgain)
+	}
+	return lookAgain
+}

@@ -1,0 +1,267 @@
+package snapshot
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/Masterminds/semver/v3"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
+
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/decision"
+)
+
+// karpenterLabel is how Karpenter's chart labels its Deployment.
+var karpenterLabel = client.MatchingLabels{"app.kubernetes.io/name": "karpenter"}
+
+// nodePoolCRD is where the API says which disruption reasons it knows.
+const nodePoolCRD = "nodepools.karpenter.sh"
+
+// repairSince is the first Karpenter with do-not-repair, budgets for Unhealthy and the Rebooting lifecycle.
+var repairSince = semver.MustParse("1.15.0-0")
+
+// Found is what is known about the Karpenter beside us, and from where.
+type Found struct {
+	decision.Karpenter
+	// Sources say in words where each part comes from, for the log.
+	Sources []string
+	// OwnRepairAssumed: nothing tells whether Karpenter repairs nodes itself, so it is taken to do so, and we act only
+	// where it can be kept off a node.
+	OwnRepairAssumed bool
+}
+
+// Overrides are what the operator knows better than can be found out.
+type Overrides struct {
+	// Version of Karpenter, as "1.15.0"; empty to find out.
+	Version string
+	// OwnRepair says whether Karpenter's NodeRepair is on; nil to find out.
+	OwnRepair *bool
+}
+
+// Discovery finds out which Karpenter runs beside us and whether it repairs nodes itself. The newest answer is kept
+// for those who ask often.
+type Discovery struct {
+	reader    client.Reader
+	overrides Overrides
+
+	mu    sync.RWMutex
+	found Found
+}
+
+// NewDiscovery makes a Discovery that reads past the cache, and knows nothing until Discover is called.
+func NewDiscovery(reader client.Reader, overrides Overrides) *Discovery {
+	return &Discovery{reader: reader, overrides: overrides, found: Found{Karpenter: decision.Karpenter{OwnRepair: true}, OwnRepairAssumed: true}}
+}
+
+// Karpenter gives the newest answer.
+func (d *Discovery) Karpenter() decision.Karpenter {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.found.Karpenter
+}
+
+// Discover looks again, and says whether the answer has changed. Where it cannot look, the answer stays.
+func (d *Discovery) Discover(ctx context.Context) (Found, bool, error) {
+	deployments := &appsv1.DeploymentList{}
+	if err := d.reader.List(ctx, deployments, karpenterLabel); err != nil {
+		return Found{}, false, fmt.Errorf("listing deployments of karpenter, %w", err)
+	}
+	knowsUnhealthy, err := d.crdKnowsUnhealthy(ctx)
+	if err != nil {
+		return Found{}, false, err
+	}
+	found := conclude(deployments.Items, knowsUnhealthy, d.overrides)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	changed := d.found.Karpenter != found.Karpenter || d.found.OwnRepairAssumed != found.OwnRepairAssumed
+	d.found = found
+	return found, changed, nil
+}
+
+// crdKnowsUnhealthy says whether a NodePool's budget may name the reason Unhealthy, as from 1.15.
+func (d *Discovery) crdKnowsUnhealthy(ctx context.Context) (bool, error) {
+	crd := &apiextensionsv1.CustomResourceDefinition{}
+	if err := d.reader.Get(ctx, types.NamespacedName{Name: nodePoolCRD}, crd); err != nil {
+		if apierrors.IsNotFound(err) {
+			return false, nil
+		}
+		return false, fmt.Errorf("getting customresourcedefinition of nodepools, %w", err)
+	}
+	for _, version := range crd.Spec.Versions {
+		if version.Name != "v1" || version.Schema == nil || version.Schema.OpenAPIV3Schema == nil {
+			continue
+		}
+		reasons := property(version.Schema.OpenAPIV3Schema, "spec", "disruption", "budgets", "reasons")
+		return reasons != nil && slices.ContainsFunc(reasons.Enum, func(value apiextensionsv1.JSON) bool {
+			return string(value.Raw) == strconv.Quote(string(karpv1.DisruptionReasonUnhealthy))
+		}), nil
+	}
+	return false, nil
+}
+
+// property walks down a schema; lists are entered on the way, the last one too.
+func property(schema *apiextensionsv1.JSONSchemaProps, path ...string) *apiextensionsv1.JSONSchemaProps {
+	for _, name := range path {
+		next, ok := schema.Properties[name]
+		if !ok {
+			return nil
+		}
+		schema = &next
+		if schema.Items != nil && schema.Items.Schema != nil {
+			schema = schema.Items.Schema
+		}
+	}
+	return schema
+}
+
+// conclude makes one answer of all that was found. Where several Karpenters are found, or they disagree with each
+// other, the most dangerous answer counts.
+func conclude(deployments []appsv1.Deployment, knowsUnhealthy bool, overrides Overrides) Found {
+	out := Found{}
+	var versions []*semver.Version
+	ownRepair, ownRepairKnown, legacy := false, false, false
+	for i := range deployments {
+		deployment := readDeployment(&deployments[i])
+		out.Sources = append(out.Sources, deployment.String())
+		if deployment.version != nil {
+			versions = append(versions, deployment.version)
+		}
+		ownRepairKnown = ownRepairKnown || deployment.ownRepair != nil
+		ownRepair = ownRepair || (deployment.ownRepair != nil && *deployment.ownRepair)
+		legacy = legacy || deployment.legacy
+		if deployment.ownRepair == nil {
+			out.OwnRepairAssumed = true
+		}
+	}
+	if overrides.Version != "" {
+		if version, err := semver.NewVersion(overrides.Version); err == nil {
+			versions = []*semver.Version{version}
+			out.Sources = append(out.Sources, "flag --karpenter-version="+overrides.Version)
+		}
+	}
+	out.OwnRepairAssumed = out.OwnRepairAssumed || !ownRepairKnown
+	out.OwnRepair = ownRepair || out.OwnRepairAssumed
+	if overrides.OwnRepair != nil {
+		out.OwnRepair, out.OwnRepairAssumed = *overrides.OwnRepair, false
+		out.Sources = append(out.Sources, fmt.Sprintf("flag --karpenter-node-repair=%t", *overrides.OwnRepair))
+	}
+	if len(versions) == 0 {
+		out.HonoursDoNotRepair = knowsUnhealthy && !legacy
+		out.Sources = append(out.Sources, fmt.Sprintf("the NodePool CRD knows the reason Unhealthy: %t", knowsUnhealthy))
+		return out
+	}
+	oldest := slices.MinFunc(versions, func(a, b *semver.Version) int { return a.Compare(b) })
+	out.Version = oldest.String()
+	out.RebootSupported = !oldest.LessThan(repairSince)
+	out.HonoursDoNotRepair = out.RebootSupported && !legacy
+	return out
+}
+
+// karpenterDeployment is what one Deployment tells.
+type karpenterDeployment struct {
+	name      string
+	version   *semver.Version
+	ownRepair *bool // nil where it cannot be told
+	// legacy: the old health controller runs, which does not honour do-not-repair.
+	legacy bool
+}
+
+// String says it in words.
+func (k karpenterDeployment) String() string {
+	version, ownRepair := "unknown", "unknown"
+	if k.version != nil {
+		version = k.version.String()
+	}
+	if k.ownRepair != nil {
+		ownRepair = strconv.FormatBool(*k.ownRepair)
+	}
+	return fmt.Sprintf("Deployment %s: version %s, NodeRepair %s, legacy %t", k.name, version, ownRepair, k.legacy)
+}
+
+func readDeployment(deployment *appsv1.Deployment) karpenterDeployment {
+	out := karpenterDeployment{name: deployment.Namespace + "/" + deployment.Name}
+	container := karpenterContainer(deployment.Spec.Template.Spec.Containers)
+	if container == nil {
+		return out
+	}
+	for _, candidate := range []string{imageTag(container.Image), deployment.Labels["app.kubernetes.io/version"]} {
+		if version, err := semver.NewVersion(candidate); err == nil {
+			out.version = version
+			break
+		}
+	}
+	gates, plain := setting(container, "feature-gates", "FEATURE_GATES")
+	if plain && len(container.EnvFrom) == 0 || gates != "" {
+		out.ownRepair = new(gateOn(gates, "NodeRepair"))
+	}
+	legacy, plain := setting(container, "legacy-node-repair", "LEGACY_NODE_REPAIR")
+	out.legacy = !plain || legacy == "true"
+	return out
+}
+
+// karpenterContainer gives the container that runs Karpenter: the one named controller, as in Karpenter's chart, or
+// the only one.
+func karpenterContainer(containers []corev1.Container) *corev1.Container {
+	for i := range containers {
+		if containers[i].Name == "controller" {
+			return &containers[i]
+		}
+	}
+	if len(containers) == 1 {
+		return &containers[0]
+	}
+	return nil
+}
+
+// setting gives a setting of Karpenter's: the flag, or else the environment variable. It is not plain where its value
+// stands somewhere else.
+func setting(container *corev1.Container, flag, variable string) (value string, plain bool) {
+	args := append(slices.Clone(container.Command), container.Args...)
+	for i, arg := range args {
+		name, value, hasValue := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		if name != flag || !strings.HasPrefix(arg, "-") {
+			continue
+		}
+		if hasValue {
+			return value, true
+		}
+		if i+1 < len(args) {
+			return args[i+1], true
+		}
+	}
+	for _, env := range container.Env {
+		if env.Name == variable {
+			return env.Value, env.ValueFrom == nil
+		}
+	}
+	return "", true
+}
+
+// gateOn reads a gate of a list as "NodeRepair=true,SpotToSpotConsolidation=false"; gates are off by default.
+func gateOn(gates, name string) bool {
+	for _, gate := range strings.Split(gates, ",") {
+		key, value, _ := strings.Cut(strings.TrimSpace(gate), "=")
+		if key == name {
+			on, err := strconv.ParseBool(value)
+			return err != nil || on
+		}
+	}
+	return false
+}
+
+// imageTag gives the tag of an image, empty where it has none: public.ecr.aws/karpenter/controller:1.15.0@sha256:...
+func imageTag(image string) string {
+	image, _, _ = strings.Cut(image, "@")
+	name := image[strings.LastIndex(image, "/")+1:]
+	_, tag, _ := strings.Cut(name, ":")
+	return tag
+}

@@ -1,0 +1,123 @@
+package snapshot
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
+
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/decision"
+)
+
+// Refresh reads one node anew, past the cache: its NodeClaim, Node, NodeHealth, NodePool and pods, and all
+// RepairPolicies and NodeRepairs. It replaces their entries in the Input and moves its Now. A NodeClaim that is gone
+// leaves the Input. It is for the last look before what cannot be undone.
+func (g *Gatherer) Refresh(ctx context.Context, reader client.Reader, in *decision.Input, nodeClaimName string) error {
+	ctx = WithKarpenterOptions(ctx)
+	nodeClaim := &karpv1.NodeClaim{}
+	if err := reader.Get(ctx, types.NamespacedName{Name: nodeClaimName}, nodeClaim); err != nil {
+		if apierrors.IsNotFound(err) {
+			in.Nodes = slices.DeleteFunc(in.Nodes, func(entry decision.Node) bool { return entry.NodeClaim == nodeClaimName })
+			return nil
+		}
+		return fmt.Errorf("getting nodeclaim, %w", err)
+	}
+	policies, err := listPolicies(ctx, reader)
+	if err != nil {
+		return err
+	}
+	if in.Repairs, err = ListRepairs(ctx, reader); err != nil {
+		return err
+	}
+	nodePool, err := refreshNodePool(ctx, reader, in, nodeClaim.Labels[karpv1.NodePoolLabelKey])
+	if err != nil {
+		return err
+	}
+	node, problems, err := g.readNode(ctx, reader, nodeClaim)
+	if err != nil {
+		return err
+	}
+	entry := newEntry(nodeClaim, node, nodePool)
+	entry.Unreadable = problems
+	health, err := readHealth(ctx, reader, entry.NodeName)
+	if err != nil {
+		return err
+	}
+	in.Now = g.clock.Now()
+	diagnose(&entry, nodeClaim, health, policies, in.Now)
+	if sick(entry) {
+		newWorkloads(g.clock, g.cache).describe(ctx, reader, &entry, nodeClaim)
+	}
+	replaceEntry(in, entry)
+	return nil
+}
+
+// replaceEntry puts the entry in the place of the NodeClaim's older one.
+func replaceEntry(in *decision.Input, entry decision.Node) {
+	index := slices.IndexFunc(in.Nodes, func(other decision.Node) bool { return other.NodeClaim == entry.NodeClaim })
+	if index < 0 {
+		in.Nodes = append(in.Nodes, entry)
+		return
+	}
+	in.Nodes[index] = entry
+}
+
+func refreshNodePool(ctx context.Context, reader client.Reader, in *decision.Input, name string) (*karpv1.NodePool, error) {
+	if name == "" {
+		return nil, nil
+	}
+	nodePool := &karpv1.NodePool{}
+	if err := reader.Get(ctx, types.NamespacedName{Name: name}, nodePool); err != nil {
+		if apierrors.IsNotFound(err) {
+			delete(in.NodePools, name)
+			return nil, nil
+		}
+		return nil, fmt.Errorf("getting nodepool, %w", err)
+	}
+	in.NodePools[name] = decision.NodePool{Object: nodePool}
+	return nodePool, nil
+}
+
+// readNode reads the NodeClaim's Node, whose name the cache or the NodeClaim knows.
+func (g *Gatherer) readNode(ctx context.Context, reader client.Reader, nodeClaim *karpv1.NodeClaim) (*corev1.Node, []string, error) {
+	index, err := g.indexNodes(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	known, problems := index.of(nodeClaim)
+	name := nodeClaim.Status.NodeName
+	if known != nil {
+		name = known.Name
+	}
+	if name == "" {
+		return nil, problems, nil
+	}
+	node := &corev1.Node{}
+	if err := reader.Get(ctx, types.NamespacedName{Name: name}, node); err != nil {
+		if apierrors.IsNotFound(err) {
+			return nil, []string{fmt.Sprintf("Node %s of the NodeClaim does not exist", name)}, nil
+		}
+		return nil, nil, fmt.Errorf("getting node, %w", err)
+	}
+	return node, problems, nil
+}
+
+func readHealth(ctx context.Context, reader client.Reader, nodeName string) (*v1alpha1.NodeHealth, error) {
+	if nodeName == "" {
+		return nil, nil
+	}
+	health := &v1alpha1.NodeHealth{}
+	if err := reader.Get(ctx, types.NamespacedName{Name: nodeName}, health); err != nil {
+		if apierrors.IsNotFound(err) {
+			return nil, nil
+		}
+		return nil, fmt.Errorf("getting nodehealth, %w", err)
+	}
+	return health, nil
+}
