@@ -173,7 +173,7 @@ func (c *Cluster) StartController(ctx context.Context, args ...string) (*Control
 		}
 		response, err := http.Get(ready) //nolint:gosec,noctx // our own port
 		if err != nil {
-			return false, nil //nolint:nilerr // not up yet
+			return false, nil // not up yet
 		}
 		defer response.Body.Close() //nolint:errcheck // nothing was written
 		return response.StatusCode == http.StatusOK, nil

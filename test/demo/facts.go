@@ -163,7 +163,7 @@ func (f *facts) print(out io.Writer) {
 	for _, r := range f.Repairs {
 		fmt.Fprintf(table, "\t%s\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%d\t%s\t\n", r.Cause, r.Found, r.Fence, r.Provision, r.Terminate, r.Verify, r.Total, r.PodsMoved, r.Phase)
 	}
-	_ = table.Flush() //nolint:errcheck // the terminal is all there is to tell
+	_ = table.Flush()
 	fmt.Fprintf(out, "\nPods available: never fewer than %d of %d; the PodDisruptionBudget asks for %d.\n", f.LowestAvailable, f.Replicas, f.MinAvailable)
 	fmt.Fprintf(out, "Repairs that held the budget of 1 at once: at most %d. NodeClaims made for %d sick nodes: %d.\n", f.MostInFlight, len(faults), f.NodeClaimsMade)
 }

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -61,16 +62,15 @@ func (s *scenario) cleanUp() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	drop := func(o client.Object, name, namespace string) {
+	drop := func(o client.Object, name string) {
 		o.SetName(name)
-		o.SetNamespace(namespace)
 		_ = client.IgnoreNotFound(s.c.Client.Delete(ctx, o))
 	}
-	drop(&v1alpha1.RepairPolicy{}, s.name, "")
-	drop(&corev1.Namespace{}, s.name, "")
-	drop(&karpv1.NodePool{}, s.name, "")
+	drop(&v1alpha1.RepairPolicy{}, s.name)
+	drop(&corev1.Namespace{}, s.name)
+	drop(&karpv1.NodePool{}, s.name)
 	for _, claim := range s.claims() {
-		drop(&karpv1.NodeClaim{}, claim.Name, "")
+		drop(&karpv1.NodeClaim{}, claim.Name)
 	}
 }
 
@@ -249,7 +249,10 @@ func (s *scenario) gone(node string) {
 		if apierrors.IsNotFound(err) {
 			return nil
 		}
-		return fmt.Errorf("it is there (%v)", err)
+		if err != nil {
+			return err
+		}
+		return errors.New("it is there")
 	})
 }
 
