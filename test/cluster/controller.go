@@ -122,7 +122,8 @@ type Controller struct {
 	Metrics string
 
 	cmd  *exec.Cmd
-	done chan error
+	done chan struct{} // closed once it has ended, with exit set
+	exit error
 	file *os.File
 }
 
@@ -143,7 +144,7 @@ func (c *Cluster) StartController(ctx context.Context, args ...string) (*Control
 	started := &Controller{
 		Log:     filepath.Join(c.Dir, "logs", "controller.log"),
 		Metrics: fmt.Sprintf("http://127.0.0.1:%d/metrics", metrics),
-		done:    make(chan error, 1),
+		done:    make(chan struct{}),
 	}
 	started.file, err = os.OpenFile(started.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -162,13 +163,15 @@ func (c *Cluster) StartController(ctx context.Context, args ...string) (*Control
 	if err := started.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting the controller, %w", err)
 	}
-	go func() { started.done <- started.cmd.Wait() }()
+	go func() {
+		started.exit = started.cmd.Wait()
+		close(started.done)
+	}()
 	ready := fmt.Sprintf("http://127.0.0.1:%d/readyz", probes)
 	err = wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, 60*time.Second, true, func(ctx context.Context) (bool, error) {
 		select {
-		case err := <-started.done:
-			started.done <- err
-			return false, fmt.Errorf("the controller ended: %w", errors.Join(err, errors.New("see "+started.Log)))
+		case <-started.done:
+			return false, fmt.Errorf("the controller ended (%v): see %s", started.exit, started.Log)
 		default:
 		}
 		response, err := http.Get(ready) //nolint:gosec,noctx // our own port
@@ -203,7 +206,6 @@ func (c *Controller) Stop() error {
 func (c *Controller) Kill() {
 	_ = c.cmd.Process.Kill()
 	<-c.done
-	c.done <- nil
 }
 
 // ResidentMiB is the memory that the controller holds now.
