@@ -171,7 +171,7 @@ func (c *Cluster) StartController(ctx context.Context, args ...string) (*Control
 	err = wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, 60*time.Second, true, func(ctx context.Context) (bool, error) {
 		select {
 		case <-started.done:
-			return false, fmt.Errorf("the controller ended (%v): see %s", started.exit, started.Log)
+			return false, fmt.Errorf("running the controller (its log is %s), %w", started.Log, errors.Join(errors.New("it ended"), started.exit))
 		default:
 		}
 		response, err := http.Get(ready) //nolint:gosec,noctx // our own port
