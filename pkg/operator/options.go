@@ -1,0 +1,78 @@
+// Package operator wires the controller: its flags, client, cache, manager and metrics.
+package operator
+
+import (
+	"fmt"
+
+	"github.com/Masterminds/semver/v3"
+	"github.com/spf13/pflag"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/snapshot"
+)
+
+// LeaseName is the lease of our leader election; Karpenter has its own.
+const LeaseName = "autorepair-controller"
+
+// Options are the controller's flags.
+type Options struct {
+	Kubeconfig              string
+	LeaderElect             bool
+	LeaderElectionNamespace string
+	MetricsBindAddress      string
+	HealthProbeBindAddress  string
+	KubeAPIQPS              float32
+	KubeAPIBurst            int
+	LogLevel                string
+	LogFormat               string
+	KarpenterVersion        string
+	KarpenterNodeRepair     string
+}
+
+// AddFlags binds the flags, with their defaults.
+func (o *Options) AddFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&o.Kubeconfig, "kubeconfig", "", "kubeconfig of the cluster; empty for KUBECONFIG, the service account of the pod, or ~/.kube/config")
+	flags.BoolVar(&o.LeaderElect, "leader-elect", true, "let one replica act at a time, by the lease "+LeaseName)
+	flags.StringVar(&o.LeaderElectionNamespace, "leader-election-namespace", "", "namespace of the lease; empty for the namespace of the pod (required outside of a cluster)")
+	flags.StringVar(&o.MetricsBindAddress, "metrics-bind-address", ":8080", "address of the metrics endpoint, 0 for none")
+	flags.StringVar(&o.HealthProbeBindAddress, "health-probe-bind-address", ":8081", "address of /healthz and /readyz, 0 for none")
+	flags.Float32Var(&o.KubeAPIQPS, "kube-api-qps", 200, "requests per second to the API server")
+	flags.IntVar(&o.KubeAPIBurst, "kube-api-burst", 400, "requests to the API server at once")
+	flags.StringVar(&o.LogLevel, "log-level", "info", "debug, info or error")
+	flags.StringVar(&o.LogFormat, "log-format", "json", "json or console")
+	flags.StringVar(&o.KarpenterVersion, "karpenter-version", "", "version of the Karpenter beside, for example 1.15.0; empty to read it from its Deployment")
+	flags.StringVar(&o.KarpenterNodeRepair, "karpenter-node-repair", "auto", "whether Karpenter's feature gate NodeRepair is on: true, false, or auto to read it from its Deployment")
+}
+
+// Validate says what to write instead of a value that cannot be used.
+func (o *Options) Validate() error {
+	if _, err := zapcore.ParseLevel(o.LogLevel); err != nil {
+		return fmt.Errorf("--log-level=%q is not a level: write debug, info or error", o.LogLevel)
+	}
+	if o.LogFormat != "json" && o.LogFormat != "console" {
+		return fmt.Errorf("--log-format=%q is not a format: write json or console", o.LogFormat)
+	}
+	if o.KubeAPIQPS <= 0 || o.KubeAPIBurst <= 0 {
+		return fmt.Errorf("--kube-api-qps=%v and --kube-api-burst=%d must be above 0: leave them out for the defaults", o.KubeAPIQPS, o.KubeAPIBurst)
+	}
+	if o.KarpenterVersion != "" {
+		if _, err := semver.NewVersion(o.KarpenterVersion); err != nil {
+			return fmt.Errorf("--karpenter-version=%q is not a version: write for example 1.15.0", o.KarpenterVersion)
+		}
+	}
+	switch o.KarpenterNodeRepair {
+	case "true", "false", "auto":
+		return nil
+	default:
+		return fmt.Errorf("--karpenter-node-repair=%q: write true, false or auto", o.KarpenterNodeRepair)
+	}
+}
+
+// karpenterOverrides are what the flags say about Karpenter.
+func (o *Options) karpenterOverrides() snapshot.Overrides {
+	overrides := snapshot.Overrides{Version: o.KarpenterVersion}
+	if o.KarpenterNodeRepair != "auto" {
+		overrides.OwnRepair = new(o.KarpenterNodeRepair == "true")
+	}
+	return overrides
+}
