@@ -50,14 +50,16 @@ func (c *Cluster) Up(ctx context.Context, options Options) error {
 }
 
 func (c *Cluster) ensure(ctx context.Context, options Options) (string, error) {
-	if c.state.Phase == phaseRunning {
+	switch c.state.Phase {
+	case phaseRunning:
 		how, err := c.resume(ctx, options)
 		if err == nil || ctx.Err() != nil || !errors.Is(err, errUnusable) {
 			return how, err
 		}
 		c.Progress.Say("the old cluster cannot go on: %v; starting a new one in its place", err)
-	} else if c.state.Phase == phaseStarting {
+	case phaseStarting:
 		c.Progress.Say("an earlier start was broken off, cleaning up")
+	case phaseNone:
 	}
 	settings := c.wanted(options)
 	// Built before anything runs, so that it does not compete with what starts.
