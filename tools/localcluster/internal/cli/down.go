@@ -19,7 +19,7 @@ func newDown(p *program) *cobra.Command {
 			if err := target.Down(cmd.Context()); err != nil {
 				return err
 			}
-			fmt.Fprintf(p.err, "%s is down\n", target.Directory)
+			_, _ = fmt.Fprintf(p.err, "%s is down\n", target.Directory)
 			return nil
 		},
 	}

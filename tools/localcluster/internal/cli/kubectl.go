@@ -82,14 +82,14 @@ func newKubeconfig(p *program) *cobra.Command {
 				return err
 			}
 			if !raw {
-				fmt.Fprintln(p.out, path)
+				_, _ = fmt.Fprintln(p.out, path)
 				return nil
 			}
 			text, err := os.ReadFile(path)
 			if err != nil {
 				return fmt.Errorf("reading kubeconfig, %w", err)
 			}
-			fmt.Fprint(p.out, string(text))
+			_, _ = fmt.Fprint(p.out, string(text))
 			return nil
 		},
 	}

@@ -59,7 +59,7 @@ func (p *program) onParts(verb, short, done string, do func(context.Context, *cl
 			if err := do(cmd.Context(), target, args); err != nil {
 				return err
 			}
-			fmt.Fprintf(p.err, "%s %s\n", done, strings.Join(args, ", "))
+			_, _ = fmt.Fprintf(p.err, "%s %s\n", done, strings.Join(args, ", "))
 			return nil
 		},
 	}

@@ -49,7 +49,7 @@ func Main(args []string, out, errOut io.Writer) int {
 	root.SetErr(errOut)
 	if err := root.ExecuteContext(ctx); err != nil {
 		if !errors.Is(err, errIncomplete) {
-			fmt.Fprintf(errOut, "Error: %v\n", err)
+			_, _ = fmt.Fprintf(errOut, "Error: %v\n", err)
 		}
 		return 1
 	}

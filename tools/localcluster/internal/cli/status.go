@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -56,21 +57,21 @@ func writeStatusJSON(out io.Writer, status cluster.Status) error {
 func writeStatusTable(out io.Writer, status cluster.Status) error {
 	const mebibyte = 1 << 20
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "PART\tSTATE\tPID\tMEMORY\tADDRESS")
+	_, _ = fmt.Fprintln(table, "PART\tSTATE\tPID\tMEMORY\tADDRESS")
 	var total int64
 	for _, part := range status.Parts {
 		pid, memory, address := "-", "-", "-"
 		if part.PID != 0 {
-			pid = fmt.Sprint(part.PID)
+			pid = strconv.Itoa(part.PID)
 			memory = fmt.Sprintf("%d MiB", part.ResidentBytes/mebibyte)
 			total += part.ResidentBytes
 		}
 		if part.Address != "" {
 			address = part.Address
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", part.Name, part.State, pid, memory, address)
+		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", part.Name, part.State, pid, memory, address)
 	}
-	fmt.Fprintf(table, "all\t%s\t\t%d MiB\t\n", completeness(status), total/mebibyte)
+	_, _ = fmt.Fprintf(table, "all\t%s\t\t%d MiB\t\n", completeness(status), total/mebibyte)
 	if err := table.Flush(); err != nil {
 		return fmt.Errorf("writing status, %w", err)
 	}

@@ -18,7 +18,15 @@ func newUp(p *program) *cobra.Command {
 
 Where a cluster is up already it changes only what the flags ask for. Where parts of it
 have died it starts them again with the data as it was. Where an earlier start was broken
-off, or the machine has rebooted, it cleans up and starts a fresh cluster.`,
+off, or the machine has rebooted, it cleans up and starts a fresh cluster.
+
+Without any --karpenter flag a cluster keeps the Karpenter it has; with one, all of them
+are taken anew. After a new build of a --karpenter-binary use "localcluster restart karpenter".
+
+With --nodes it applies the KWOKNodeClass and NodePool "default" and the Deployment
+"default/inflate", whose pods of 3 CPUs each fill a node of 4. A node with the label
+kwok.x-k8s.io/stage=unhealthy keeps the conditions that a test gives it; a pod with the
+annotation pod-delete.stage.kwok.x-k8s.io/delay=20s takes that long to go.`,
 		Example: `  localcluster up
   localcluster up --nodes 300 --karpenter-feature-gates NodeRepair=true
   localcluster up --name bench --karpenter-binary bin/karpenter-autorepair

@@ -41,6 +41,9 @@ func (c *Cluster) Kubeconfig() (string, error) {
 	if c.state.Phase == phaseNone {
 		return "", fmt.Errorf("%s: %w", c.Directory, ErrNotUp)
 	}
+	if _, err := os.Stat(c.adminKubeconfig()); err != nil {
+		return "", fmt.Errorf(`finding the kubeconfig, %w; "localcluster down" and "up" make a new one`, err)
+	}
 	return c.adminKubeconfig(), nil
 }
 

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/autorepair-sh/karpenter-autorepair/tools/localcluster/internal/process"
@@ -11,10 +12,14 @@ import (
 // they are ready.
 func (c *Cluster) Start(ctx context.Context, names ...string) error {
 	return c.onParts(ctx, names, func([]part) error {
-		if err := c.startParts(ctx, names...); err != nil {
-			return err
+		err := c.startParts(ctx, names...)
+		if err == nil {
+			err = c.waitParts(ctx, names...)
 		}
-		return c.waitParts(ctx, names...)
+		if errors.Is(err, errPortTaken) {
+			return fmt.Errorf(`%w; "localcluster up" starts a new cluster on other ports`, err)
+		}
+		return err
 	})
 }
 

@@ -44,8 +44,11 @@ func (c *Cluster) load() error {
 	if err != nil {
 		return fmt.Errorf("reading the cluster's state, %w", err)
 	}
+	c.state = state{}
 	if err := json.Unmarshal(text, &c.state); err != nil {
-		return fmt.Errorf("reading the cluster's state from %s, %w", c.statePath(), err)
+		// Written by another version, or by hand. What runs is found without it,
+		// so it counts as a start that was broken off.
+		c.state = state{Phase: phaseStarting}
 	}
 	return nil
 }

@@ -50,14 +50,16 @@ func (c *Cluster) Up(ctx context.Context, options Options) error {
 }
 
 func (c *Cluster) ensure(ctx context.Context, options Options) (string, error) {
-	if c.state.Phase == phaseRunning {
+	switch c.state.Phase {
+	case phaseRunning:
 		how, err := c.resume(ctx, options)
 		if err == nil || ctx.Err() != nil || !errors.Is(err, errUnusable) {
 			return how, err
 		}
-		c.Progress.Say("the old cluster cannot go on (%v), starting a new one in its place", err)
-	} else if c.state.Phase == phaseStarting {
+		c.Progress.Say("the old cluster cannot go on: %v; starting a new one in its place", err)
+	case phaseStarting:
 		c.Progress.Say("an earlier start was broken off, cleaning up")
+	case phaseNone:
 	}
 	settings := c.wanted(options)
 	// Built before anything runs, so that it does not compete with what starts.
@@ -151,7 +153,7 @@ func (c *Cluster) fresh(ctx context.Context, settings KarpenterSettings) error {
 
 // errUnusable says that the data or the ports of a cluster are lost, so that
 // only a fresh one can take its place.
-var errUnusable = errors.New("the cluster cannot be resumed")
+var errUnusable = errors.New("so its data or address is lost")
 
 // resume makes a cluster that was complete once complete again.
 func (c *Cluster) resume(ctx context.Context, options Options) (string, error) {
@@ -192,7 +194,7 @@ func (c *Cluster) resume(ctx context.Context, options Options) (string, error) {
 	}
 	if err := c.bringUp(ctx); err != nil {
 		if errors.Is(err, errPortTaken) {
-			return "", errors.Join(err, errUnusable)
+			return "", fmt.Errorf("%w, %w", err, errUnusable)
 		}
 		return "", err
 	}

@@ -34,9 +34,6 @@ func newEtcdCommand() *cobra.Command {
 
 func runEtcd(ctx context.Context, dataDir, clientURL string) error {
 	const startTimeout = 30 * time.Second
-	if ctx == nil {
-		ctx = context.Background()
-	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 

@@ -46,7 +46,7 @@ func Run(program string, args []string) int {
 	case Scheduler:
 		command = scheduler.NewSchedulerCommand()
 	default:
-		fmt.Fprintf(os.Stderr, "no program %q is linked in, use one of %s\n", program,
+		_, _ = fmt.Fprintf(os.Stderr, "no program %q is linked in, use one of %s\n", program,
 			strings.Join([]string{Etcd, APIServer, ControllerManager, Scheduler}, ", "))
 		return 2
 	}

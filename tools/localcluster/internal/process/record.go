@@ -81,7 +81,7 @@ func (r Record) Signal(owner Owner, signal syscall.Signal) error {
 	// reach a successor that got the pid in between.
 	handle, err := os.FindProcess(r.PID)
 	if err != nil {
-		return nil //nolint:nilerr // no such process: nothing to end
+		return nil // no such process: nothing to end
 	}
 	defer func() { _ = handle.Release() }()
 	if !r.Alive(owner) {
@@ -200,6 +200,7 @@ func partOf(pid int, directory string) (string, bool) {
 	return part, ours && part != ""
 }
 
+// BootID names the present boot of the machine.
 func BootID() (string, error) {
 	text, err := os.ReadFile(filepath.Join(procRoot, "sys/kernel/random/boot_id"))
 	if err != nil {

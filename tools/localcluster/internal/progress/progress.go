@@ -32,7 +32,7 @@ func New(out io.Writer) *Printer {
 
 // Say writes a line.
 func (p *Printer) Say(format string, args ...any) {
-	fmt.Fprintf(p.out, format+"\n", args...)
+	_, _ = fmt.Fprintf(p.out, format+"\n", args...)
 }
 
 // Step is something that takes time.
@@ -102,7 +102,7 @@ func (s *Step) line(text, end string) {
 	if s.printer.terminal {
 		start = "\r\x1b[K" // to the line's beginning, and empty it
 	}
-	fmt.Fprintf(s.printer.out, "%s  %-12s %s, %s%s", start, s.name, text, elapsed(time.Since(s.start)), end)
+	_, _ = fmt.Fprintf(s.printer.out, "%s  %-12s %s, %s%s", start, s.name, text, elapsed(time.Since(s.start)), end)
 }
 
 func elapsed(d time.Duration) string {
