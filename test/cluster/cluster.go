@@ -113,7 +113,7 @@ func Up(ctx context.Context, o Options) (*Cluster, error) {
 		return nil, err
 	}
 	c.Kubeconfig = strings.TrimSpace(path.String())
-	c.Dir = filepath.Dir(filepath.Dir(c.Kubeconfig)) // it lies in credentials/
+	c.Dir = filepath.Dir(c.Kubeconfig)
 	config, err := clientcmd.BuildConfigFromFlags("", c.Kubeconfig)
 	if err != nil {
 		return nil, fmt.Errorf("reading the kubeconfig of cluster %q, %w", o.Name, err)

@@ -1,0 +1,45 @@
+package repair
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
+
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+)
+
+func changed(before, after *v1alpha1.NodeRepair) bool {
+	return !equality.Semantic.DeepEqual(before.Status, after.Status)
+}
+
+// tell says on the Node, the NodeClaim and the NodeRepair that a new phase was reached; only once it has been written.
+func (e *Executor) tell(before, after *v1alpha1.NodeRepair) {
+	if before.Status.Phase == after.Status.Phase {
+		return
+	}
+	kind := corev1.EventTypeNormal
+	if after.Status.Phase == v1alpha1.PhaseFailed {
+		kind = corev1.EventTypeWarning
+	}
+	for _, object := range subjects(after) {
+		e.Recorder.Eventf(object, after, kind, "Repair"+string(after.Status.Phase), string(after.Spec.Action), "%s", after.Status.Message)
+	}
+}
+
+func subjects(repair *v1alpha1.NodeRepair) []runtime.Object {
+	out := []runtime.Object{repair, &karpv1.NodeClaim{
+		TypeMeta:   metav1.TypeMeta{APIVersion: karpv1.SchemeGroupVersion.String(), Kind: "NodeClaim"},
+		ObjectMeta: metav1.ObjectMeta{Name: repair.Spec.NodeClaim.Name, UID: repair.Spec.NodeClaim.UID},
+	}}
+	if repair.Spec.NodeName != "" {
+		out = append(out, client.Object(&corev1.Node{
+			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Node"},
+			ObjectMeta: metav1.ObjectMeta{Name: repair.Spec.NodeName},
+		}))
+	}
+	return out
+}

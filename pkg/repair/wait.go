@@ -1,0 +1,126 @@
+package repair
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/samber/lo"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
+
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/decision"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/health"
+)
+
+// fencedFor is how long a node stands fenced before it is deleted. Karpenter looks for candidates every 10 s and
+// validates consolidation for 15 s (pkg/controllers/disruption/controller.go and consolidation.go of v1.15.0): what it
+// had decided before it could see the fence has shown itself by then.
+const fencedFor = 15 * time.Second
+
+// wait waits until the replacement is Initialized and the fence has stood long enough, looks once more past the cache
+// whether the node is still sick, still ours and still within the budget, and deletes it.
+func (e *Executor) wait(ctx context.Context, repair *v1alpha1.NodeRepair) (progress, error) {
+	if stop, err := e.stopped(ctx, repair); err != nil || stop {
+		return through, err
+	}
+	if !isTrue(repair, v1alpha1.RepairConditionProvisioned) {
+		if standing, p, err := e.standing(ctx, repair); err != nil || !standing {
+			return p, err
+		}
+	}
+	if left := fencedFor - e.Clock.Since(e.since(repair, v1alpha1.RepairConditionFenced)); left > 0 {
+		repair.Status.Message = fmt.Sprintf("waiting until %s, so that whatever Karpenter had decided about the node shows itself", stamp(e.Clock.Now().Add(left)))
+		return wait(left), nil
+	}
+	if against, err := e.recheck(ctx, repair); err != nil || len(against) > 0 {
+		if err != nil {
+			return progress{}, err
+		}
+		if len(lo.Reject(against, isBudget)) > 0 {
+			letGoAs(repair, v1alpha1.PhaseCanceled, sentences(against))
+			return through, nil
+		}
+		repair.Status.Message = sentences(against)
+		return wait(lookAgain), nil
+	}
+	return e.deleteNodeClaim(ctx, repair)
+}
+
+// standing says whether the replacement is Initialized and healthy.
+func (e *Executor) standing(ctx context.Context, repair *v1alpha1.NodeRepair) (bool, progress, error) {
+	r := current(repair)
+	if r == nil {
+		return false, to(repair, v1alpha1.PhaseProvisioning, "a replacement is about to be made"), nil
+	}
+	claim, p, err := e.replacement(ctx, repair, r)
+	if err != nil || claim == nil {
+		return false, p, err
+	}
+	if sick := sickOf(claim); sick != "" {
+		p, err := e.withdraw(ctx, repair, r, "it came up sick: "+sick)
+		return false, p, err
+	}
+	now := e.Clock.Now()
+	if !claim.StatusConditions().Get(karpv1.ConditionTypeInitialized).IsTrue() {
+		limit := duration(repair.Spec.Replacement.InitializeTimeout, 15*time.Minute)
+		launched := claim.CreationTimestamp.Time
+		if r.LaunchedAt != nil {
+			launched = r.LaunchedAt.Time
+		}
+		if deadline := launched.Add(limit); now.Before(deadline) {
+			repair.Status.Message = fmt.Sprintf("waiting for NodeClaim %s to be Initialized, until %s", claim.Name, stamp(deadline))
+			return false, wait(min(deadline.Sub(now), lookAgain)), nil
+		}
+		p, err := e.withdraw(ctx, repair, r, fmt.Sprintf("it was not Initialized within %s", limit))
+		return false, p, err
+	}
+	r.InitializedAt, r.NodeName = lo.ToPtr(metav1.NewTime(now)), claim.Status.NodeName
+	e.setCondition(repair, v1alpha1.RepairConditionProvisioned, metav1.ConditionTrue, "Initialized", fmt.Sprintf("NodeClaim %s is Initialized: node %s", claim.Name, claim.Status.NodeName))
+	return true, through, nil
+}
+
+// sickOf says what is wrong with a NodeClaim by its own conditions; empty where nothing is known to be.
+func sickOf(claim *karpv1.NodeClaim) string {
+	for _, category := range health.Categories {
+		if condition := claim.StatusConditions().Get(health.ConditionType(category)); condition.IsFalse() {
+			return condition.Message
+		}
+	}
+	return ""
+}
+
+// recheck looks at everything once more, at the node past the cache.
+func (e *Executor) recheck(ctx context.Context, repair *v1alpha1.NodeRepair) ([]decision.Blocker, error) {
+	in, err := e.Snapshot.Gather(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("gathering for the last look, %w", err)
+	}
+	if err := e.Snapshot.Refresh(ctx, e.Reader, &in, repair.Spec.NodeClaim.Name); err != nil {
+		return nil, fmt.Errorf("refreshing for the last look, %w", err)
+	}
+	return decision.Recheck(in, repair.Spec.NodeClaim.UID), nil
+}
+
+func (e *Executor) deleteNodeClaim(ctx context.Context, repair *v1alpha1.NodeRepair) (progress, error) {
+	claim, err := nodeClaim(ctx, e.Reader, repair)
+	if err != nil {
+		return progress{}, err
+	}
+	n, err := node(ctx, e.Reader, repair.Spec.NodeName)
+	if err != nil {
+		return progress{}, err
+	}
+	if e.taken(repair, claim, n) {
+		return through, nil
+	}
+	uid := types.UID(repair.Spec.NodeClaim.UID)
+	if err := e.Client.Delete(ctx, claim, client.Preconditions{UID: &uid}); client.IgnoreNotFound(err) != nil {
+		return progress{}, fmt.Errorf("deleting the nodeclaim, %w", err)
+	}
+	e.setCondition(repair, v1alpha1.RepairConditionTerminated, metav1.ConditionFalse, "Draining", "the NodeClaim is deleted; Karpenter drains the node")
+	return to(repair, v1alpha1.PhaseTerminating, "the NodeClaim is deleted; Karpenter drains the node"), nil
+}
