@@ -148,4 +148,3 @@ func suspect(limits v1alpha1.CorrelatedFailureSpec, state *domainState) bool {
 	}
 	return state.sick*100 > percent*state.nodes
 }
-
