@@ -20,7 +20,8 @@ import (
 var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
 
 func ago(d time.Duration) time.Time        { return noon.Add(-d) }
-func metaAgo(d time.Duration) *metav1.Time { return new(metav1.NewTime(ago(d))) }
+func metaAgo(d time.Duration) *metav1.Time { return new(metaAt(ago(d))) }
+func metaAt(t time.Time) metav1.Time       { return metav1.NewTime(t) }
 
 func policy(options ...func(*v1alpha1.RepairPolicy)) *v1alpha1.RepairPolicy {
 	p := &v1alpha1.RepairPolicy{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
