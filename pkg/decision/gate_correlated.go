@@ -111,21 +111,19 @@ func gateCorrelated(ix *index, c *candidate) []Blocker {
 				Reason:   BlockerCorrelated,
 				Message:  fmt.Sprintf("%s, and the last repair there failed: the next starts at %s", why, stamp(pausedUntil)),
 				RetryAt:  pausedUntil,
-				LiftedBy: liftCorrelated,
+				LiftedBy: liftByRequest,
 			})
 		case state.repairing >= width:
 			out = append(out, Blocker{
 				Reason: BlockerCorrelated,
 				Message: fmt.Sprintf("%s: %s at a time until replacements prove healthy, %d at work",
 					why, plural(width, "repair"), state.repairing),
-				LiftedBy: liftCorrelated,
+				LiftedBy: liftByRequest,
 			})
 		}
 	}
 	return out
 }
-
-const liftCorrelated = "nothing needs to be done; to repair one node at once annotate it with autorepair.sh/repair=Replace"
 
 func suspect(limits v1alpha1.CorrelatedFailureSpec, state *domainState) bool {
 	minNodes := int32(defaultMinNodes)

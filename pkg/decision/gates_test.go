@@ -42,7 +42,7 @@ func TestGates(t *testing.T) {
 				Reason:   BlockerTolerating,
 				Message:  `InterfaceNotUp eth0 since 2026-01-02T11:00:00Z is tolerated until 2026-01-02T12:01:00Z by rule "network" of RepairPolicy "default"`,
 				RetryAt:  noon.Add(time.Minute),
-				LiftedBy: "to repair at once annotate the Node with autorepair.sh/repair=Replace",
+				LiftedBy: "annotate the Node with autorepair.sh/repair=Replace to repair it at once",
 			}},
 		},
 		"a fault at the very end of its toleration does not": {in: input(one(judged(policy(), judgement(eligibleAgo(0)))))},

@@ -129,7 +129,7 @@ func blocked(blockers []decision.Blocker) metav1.Condition {
 	for _, b := range blockers {
 		line := fmt.Sprintf("%s: %s", b.Reason, b.Message)
 		if b.LiftedBy != "" {
-			line += " (" + b.LiftedBy + ")"
+			line += ". To lift it: " + b.LiftedBy
 		}
 		lines = append(lines, line)
 	}
