@@ -169,10 +169,10 @@ func TestWhatIsDone(t *testing.T) {
 			wantAction: v1alpha1.ActionReplace, wantDrainBound: new(time.Second),
 		},
 		"and does not where it is longer": {
-			in: input([]Node{sick("a", judged(policy(), judgement(bounded(time.Minute))), func(n *Node) {
+			in: input([]Node{sick("a", judged(policy(), judgement(bounded(30*time.Minute))), func(n *Node) {
 				n.TerminationGracePeriod = new(time.Hour)
 			})}),
-			wantAction: v1alpha1.ActionReplace, wantDrainBound: new(time.Minute),
+			wantAction: v1alpha1.ActionReplace, wantDrainBound: new(30 * time.Minute),
 		},
 	}
 	for name, tt := range tests {

@@ -161,7 +161,7 @@ func budgetInvalid(p *poolState, now time.Time) []Blocker {
 func (p *poolState) limitBy(budget karpv1.Budget, now time.Time) (int, error) {
 	alone := karpv1.NodePool{}
 	alone.Spec.Disruption.Budgets = []karpv1.Budget{budget}
-	return alone.GetAllowedDisruptionsByReason(fixedClock{now: now}, p.nodes, karpv1.DisruptionReasonUnhealthy) //nolint:wrapcheck // becomes part of a sentence
+	return alone.GetAllowedDisruptionsByReason(fixedClock{now: now}, p.nodes, karpv1.DisruptionReasonUnhealthy)
 }
 
 func budgetExhausted(ix *index, p *poolState, inFlight []flight) []Blocker {
