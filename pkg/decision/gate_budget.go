@@ -1,6 +1,7 @@
 package decision
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -49,7 +50,7 @@ func (a *allowance) explain(p *poolState, now time.Time) whyLimit {
 	if a.why == nil {
 		a.why = &whyLimit{}
 		if p.object != nil {
-			a.why.binding = bindingBudgets(p, fixedClock{now: now}, a.limit)
+			a.why.binding = bindingBudgets(p, now, a.limit)
 			a.why.changesAt = nextLimitChange(p, now, a.limit)
 		}
 	}
@@ -77,15 +78,15 @@ func reckonAllowance(ix *index, p *poolState) *allowance {
 // gateBudget closes while the NodePool's disruption budgets admit no further repair. A budget that cannot be read
 // closes it for the whole NodePool. Nodes that are not Initialized neither need nor consume budget, as in Karpenter.
 func gateBudget(ix *index, c *candidate) []Blocker {
-	if c.repair != nil || (c.node.NodePool != "" && c.pool.object == nil) {
-		return nil // it holds its place already; or there is no budget to read, which gatePoolExists says
+	if c.node.NodePool != "" && c.pool.object == nil {
+		return nil // there is no budget to read, which gatePoolExists says
 	}
 	a := c.pool.allowanceOf(ix)
 	if a.err != nil {
-		return budgetInvalid(c.pool, a)
+		return budgetInvalid(c.pool, ix.in.Now)
 	}
-	if !countsTowardsBudget(c.node) {
-		return nil
+	if _, has := ix.flightOf(c.node); has || c.repair != nil || !countsTowardsBudget(c.node) {
+		return nil // it has its place already, or needs none
 	}
 	if a.reckoned {
 		if a.remaining > 0 {
@@ -112,7 +113,7 @@ func gateBudgetStillThere(ix *index, c *candidate) []Blocker {
 	}
 	a := c.pool.allowanceOf(ix)
 	if a.err != nil {
-		return budgetInvalid(c.pool, a)
+		return budgetInvalid(c.pool, ix.in.Now)
 	}
 	if a.reckoned || !countsTowardsBudget(c.node) {
 		return nil
@@ -141,12 +142,26 @@ func (f flight) ahead(mine *v1alpha1.NodeRepair) bool {
 	return theirs.Before(&ours)
 }
 
-func budgetInvalid(p *poolState, a *allowance) []Blocker {
-	return []Blocker{{
-		Reason:   BlockerBudgetInvalid,
-		Message:  fmt.Sprintf("a disruption budget of NodePool %q cannot be read: %s", p.name, oneLine(a.err)),
-		LiftedBy: fmt.Sprintf("correct spec.disruption.budgets of NodePool %q", p.name),
-	}}
+func budgetInvalid(p *poolState, now time.Time) []Blocker {
+	var out []Blocker
+	for i := range p.object.Spec.Disruption.Budgets {
+		budget := &p.object.Spec.Disruption.Budgets[i]
+		if _, err := p.limitBy(*budget, now); err != nil {
+			out = append(out, Blocker{
+				Reason:   BlockerBudgetInvalid,
+				Message:  fmt.Sprintf("budget of NodePool %q (%s) cannot be read: %s", p.name, describeBudget(budget), innermost(err)),
+				LiftedBy: fmt.Sprintf("correct spec.disruption.budgets of NodePool %q", p.name),
+			})
+		}
+	}
+	return out
+}
+
+// limitBy gives the limit on repairs by one budget alone.
+func (p *poolState) limitBy(budget karpv1.Budget, now time.Time) (int, error) {
+	alone := karpv1.NodePool{}
+	alone.Spec.Disruption.Budgets = []karpv1.Budget{budget}
+	return alone.GetAllowedDisruptionsByReason(fixedClock{now: now}, p.nodes, karpv1.DisruptionReasonUnhealthy)
 }
 
 func budgetExhausted(ix *index, p *poolState, inFlight []flight) []Blocker {
@@ -175,12 +190,11 @@ func raiseBudget(p *poolState) string {
 }
 
 // bindingBudgets describes the budgets of a pool that give its limit.
-func bindingBudgets(p *poolState, clk clock.Clock, limit int) string {
+func bindingBudgets(p *poolState, now time.Time, limit int) string {
 	var out []string
 	for i := range p.object.Spec.Disruption.Budgets {
 		budget := &p.object.Spec.Disruption.Budgets[i]
-		alone := karpv1.NodePool{Spec: karpv1.NodePoolSpec{Disruption: karpv1.Disruption{Budgets: []karpv1.Budget{*budget}}}}
-		value, err := alone.GetAllowedDisruptionsByReason(clk, p.nodes, karpv1.DisruptionReasonUnhealthy)
+		value, err := p.limitBy(*budget, now)
 		if err == nil && value == limit && value != math.MaxInt32 {
 			out = append(out, describeBudget(budget))
 		}
@@ -257,4 +271,10 @@ func plural(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+// innermost gives the sentence that says what is wrong, without what Karpenter puts around it.
+func innermost(err error) string {
+	for inner := err; inner != nil; inner = errors.Unwrap(inner) {
+		err = inner
+	}
+	return strings.Join(strings.Fields(err.Error()), " ")
+}

@@ -103,29 +103,27 @@ func gateCorrelated(ix *index, c *candidate) []Blocker {
 		if !suspect(limits, state) {
 			continue
 		}
-		many := fmt.Sprintf("%d of the %d nodes of %s are sick at once", state.sick, state.nodes, d)
+		why := fmt.Sprintf("%s is suspect with %d of %s sick", d, state.sick, plural(state.nodes, "node"))
 		width, pausedUntil := state.record.width(), state.record.pausedUntil()
 		switch {
 		case pausedUntil.After(ix.in.Now):
 			out = append(out, Blocker{
 				Reason:   BlockerCorrelated,
-				Message:  fmt.Sprintf("%s, and the last repair there failed: the next starts at %s", many, stamp(pausedUntil)),
+				Message:  fmt.Sprintf("%s, and the last repair there failed: the next starts at %s", why, stamp(pausedUntil)),
 				RetryAt:  pausedUntil,
-				LiftedBy: liftCorrelated,
+				LiftedBy: liftByRequest,
 			})
 		case state.repairing >= width:
 			out = append(out, Blocker{
 				Reason: BlockerCorrelated,
-				Message: fmt.Sprintf("%s, so %s there at a time until replacements prove healthy; %d at work",
-					many, plural(width, "repair"), state.repairing),
-				LiftedBy: liftCorrelated,
+				Message: fmt.Sprintf("%s: %s at a time until replacements prove healthy, %d at work",
+					why, plural(width, "repair"), state.repairing),
+				LiftedBy: liftByRequest,
 			})
 		}
 	}
 	return out
 }
-
-const liftCorrelated = "nothing needs to be done; to repair one node at once annotate it with autorepair.sh/repair=Replace"
 
 func suspect(limits v1alpha1.CorrelatedFailureSpec, state *domainState) bool {
 	minNodes := int32(defaultMinNodes)
@@ -148,4 +146,3 @@ func suspect(limits v1alpha1.CorrelatedFailureSpec, state *domainState) bool {
 	}
 	return state.sick*100 > percent*state.nodes
 }
-

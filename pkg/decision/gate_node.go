@@ -50,7 +50,7 @@ func gateKarpenterActing(_ *index, c *candidate) []Blocker {
 	if c.repair != nil {
 		return nil
 	}
-	doing := ""
+	var doing string
 	switch {
 	case c.node.Rebooting:
 		doing = "rebooting"

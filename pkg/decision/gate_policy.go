@@ -14,6 +14,9 @@ func gatePolicy(ix *index, c *candidate) []Blocker {
 	return PolicyBlockers(ix.in.Now, c.node.Verdict, c.action, c.requested)
 }
 
+// liftByRequest is how a person gets past what only time would lift.
+const liftByRequest = "annotate the Node with " + v1alpha1.RepairRequestAnnotation + "=Replace to repair it at once"
+
 // policyReasons are the blockers that follow from a verdict alone.
 var policyReasons = []BlockerReason{
 	BlockerTolerating, BlockerNoPolicy, BlockerPolicyConflict, BlockerPolicyInvalid, BlockerPaused, BlockerDryRun,
@@ -56,7 +59,7 @@ func tolerating(now time.Time, verdict diagnosis.Verdict, requested bool) []Bloc
 		Message: fmt.Sprintf("%s since %s is tolerated until %s by rule %q of RepairPolicy %q",
 			diagnosis.Title(d.Finding), stamp(d.Finding.Since.Time), stamp(d.EligibleAt), d.Rule, d.Policy),
 		RetryAt:  d.EligibleAt,
-		LiftedBy: "to repair at once annotate the Node with autorepair.sh/repair=Replace",
+		LiftedBy: liftByRequest,
 	}}
 }
 

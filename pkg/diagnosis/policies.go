@@ -178,9 +178,9 @@ func compileRule(rule *v1alpha1.RepairRule) (compiledRule, []string) {
 // parentheses cannot reach through the anchors.
 func compilePattern(pattern string) (*regexp.Regexp, error) {
 	if _, err := regexp.Compile(pattern); err != nil {
-		return nil, err //nolint:wrapcheck // becomes part of a sentence
+		return nil, err
 	}
-	return regexp.Compile(`\A(?:` + pattern + `)\z`) //nolint:wrapcheck // becomes part of a sentence
+	return regexp.Compile(`\A(?:` + pattern + `)\z`)
 }
 
 func (r compiledRule) matches(f v1alpha1.Finding) bool {

@@ -53,7 +53,7 @@ func unhealthy(verdict diagnosis.Verdict, dec *decision.Decision, repair *v1alph
 	lines := []string{diagnosis.Describe(deciding.Finding), sentence(deciding, dec, repair)}
 	var others []string
 	for i := range verdict.Judgements {
-		if other := &verdict.Judgements[i]; other.Finding.Since != deciding.Finding.Since || !same(other.Finding, deciding.Finding) {
+		if other := &verdict.Judgements[i]; !same(other.Finding, deciding.Finding) {
 			others = append(others, diagnosis.Describe(other.Finding))
 		}
 	}
@@ -68,19 +68,19 @@ func same(a, b v1alpha1.Finding) bool {
 }
 
 func sentence(deciding *diagnosis.Judgement, dec *decision.Decision, repair *v1alpha1.NodeRepair) string {
-	why := fmt.Sprintf("by rule %q of RepairPolicy %q, tolerated until %s",
+	why := fmt.Sprintf("rule %q of RepairPolicy %q tolerated it until %s",
 		deciding.Rule, deciding.Policy, deciding.EligibleAt.UTC().Format(time.RFC3339))
 	if deciding.Requested() {
-		why = "as a person asked for"
+		why = "a person asked for the repair"
 	}
 	if repair != nil {
-		return fmt.Sprintf("being %s %s, by NodeRepair %s", done(repair.Spec.Action), why, repair.Name)
+		return fmt.Sprintf("%s; being %s by NodeRepair %s", why, done(repair.Spec.Action), repair.Name)
 	}
 	action, drainBound := deciding.Action, deciding.DrainBound
 	if dec != nil && dec.Action != "" {
 		action, drainBound = dec.Action, dec.DrainBound
 	}
-	parts := []string{fmt.Sprintf("to be %s %s, as soon as nothing blocks it", done(action), why)}
+	parts := []string{why, fmt.Sprintf("to be %s as soon as nothing blocks it", done(action))}
 	if drainBound != nil {
 		parts = append(parts, fmt.Sprintf("pods may hold up the drain for %s", drainBound))
 	}
@@ -129,7 +129,7 @@ func blocked(blockers []decision.Blocker) metav1.Condition {
 	for _, b := range blockers {
 		line := fmt.Sprintf("%s: %s", b.Reason, b.Message)
 		if b.LiftedBy != "" {
-			line += " (" + b.LiftedBy + ")"
+			line += ". To lift it: " + b.LiftedBy
 		}
 		lines = append(lines, line)
 	}
