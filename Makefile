@@ -1,0 +1,86 @@
+# Go fetches the toolchain that go.mod asks for, through the module proxy.
+export GOTOOLCHAIN := auto
+
+BIN := $(CURDIR)/bin
+LOCALCLUSTER := $(BIN)/localcluster
+TOOL = go tool -modfile=tools/go.mod
+
+# What the local cluster and the tests on it find, wherever they are started.
+export LOCALCLUSTER
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: build localcluster ## The main job on an embedded local cluster: two nodes break, Karpenter replaces them
+	@$(BIN)/demo $(DEMO_FLAGS)
+
+.PHONY: test
+test: test-unit test-localcluster test-cluster ## All tests
+
+.PHONY: test-unit
+test-unit: ## Tests that need no cluster (seconds, once compiled)
+	@echo "==> unit tests (the first run compiles Karpenter's packages: a few minutes)"
+	@LOCALCLUSTER= go test -short ./...
+
+.PHONY: test-localcluster
+test-localcluster: localcluster ## Tests of tools/localcluster itself
+	@echo "==> tests of the local cluster"
+	@cd tools/localcluster && go test ./...
+
+.PHONY: test-cluster
+test-cluster: build localcluster ## Tests on a real control plane, beside an unmodified Karpenter
+	@echo "==> tests on the local cluster (about 15 minutes on two cores)"
+	@$(TOOL) gotestsum --format testname --hide-summary=output -- -p 1 -parallel 6 -timeout 45m $(TEST_FLAGS) $(CLUSTER_TESTS)
+
+# Packages whose tests start a local cluster; one at a time, since each wants both cores.
+CLUSTER_TESTS = $(shell grep -rlE 'localcluster|test/cluster"' --include=*_test.go pkg test | xargs -n1 dirname | sort -u | sed 's|^|./|')
+
+.PHONY: bench
+bench: build localcluster ## Measure speed and size, beside stock Karpenter in the same run
+	@$(BIN)/bench $(BENCH_FLAGS)
+
+.PHONY: build
+build: ## Build the controller and the programs of the tests into bin/
+	@echo "==> building the controller (the first time compiles Karpenter's packages: a few minutes)"
+	@mkdir -p $(BIN)
+	@go build -o $(BIN)/ ./cmd/... ./test/demo ./test/bench ./test/inside/karpenter-with-method
+
+.PHONY: localcluster
+localcluster: ## Build the local cluster: etcd, Kubernetes, kwok, an unmodified Karpenter
+	@echo "==> building the local cluster (the first time compiles Kubernetes: about 6 minutes on two cores)"
+	@mkdir -p $(BIN)
+	@cd tools/localcluster && go build -o $(LOCALCLUSTER) .
+
+.PHONY: generate
+generate: ## Regenerate CRDs, deepcopy and the reason catalogue
+	@go generate ./pkg/...
+	@$(TOOL) controller-gen object paths=./pkg/apis/... crd output:crd:dir=pkg/apis/crds
+
+.PHONY: lint
+lint: ## Run the linters
+	@echo "==> linting (the first time builds golangci-lint: some minutes)"
+	@$(GOLANGCI_LINT) run ./...
+	@$(GOLANGCI_LINT) run -c .golangci-api.yaml ./pkg/apis/...
+	@cd tools/localcluster && $(LINT_IN_LOCALCLUSTER)
+
+# golangci-lint with the linter for Kubernetes API types built in.
+GOLANGCI_LINT = $(TOOL) golangci-lint-kube-api-linter
+LINT_IN_LOCALCLUSTER = go vet ./...
+
+.PHONY: verify
+verify: ## Regenerate and lint; fail on any difference
+	@echo "==> regenerating"
+	@$(MAKE) --no-print-directory generate
+	@go mod tidy -diff
+	@git diff --exit-code -- . || { echo "generated files differ: run 'make generate' and commit the result"; exit 1; }
+	@test -z "$$(git status --porcelain)" || { git status --short; echo "untracked or uncommitted files: commit or ignore them"; exit 1; }
+	@$(MAKE) --no-print-directory lint
+
+.PHONY: clean
+clean: ## End local clusters left behind and remove what was built
+	@for cluster in .localcluster/*/state.json; do [ ! -e $$cluster ] || $(LOCALCLUSTER) --dir $$(dirname $$cluster) down; done
+	@rm -rf $(BIN) .localcluster out

@@ -1,0 +1,110 @@
+// Command bench measures speed and size on the local cluster, beside stock Karpenter in the same run.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := command().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	nodes, sick, large int
+	json               string
+}
+
+// figures are what was measured; seconds and MiB.
+type figures struct {
+	Nodes int `json:"nodes"`
+	Sick  int `json:"sick"`
+	// Ours and Stock: from the end of the toleration until all sick nodes are gone.
+	OursSeconds  float64 `json:"oursSeconds"`
+	StockSeconds float64 `json:"stockSeconds"`
+	Ratio        float64 `json:"oursToStock"`
+	// Latency from the write of a Node condition to the NodeClaim condition, as a watcher sees it.
+	LatencyP50 float64 `json:"conditionSecondsP50"`
+	LatencyP99 float64 `json:"conditionSecondsP99"`
+	LatencyMax float64 `json:"conditionSecondsMax"`
+	// Memory is the resident size of the controller by number of nodes.
+	MemoryMiB map[int]float64 `json:"memoryMiB"`
+}
+
+func command() *cobra.Command {
+	o := options{}
+	cmd := &cobra.Command{
+		Use:           "bench",
+		Short:         "Measure repairs, latency, the decision and memory, beside stock Karpenter",
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
+	}
+	cmd.Flags().IntVar(&o.nodes, "nodes", 300, "nodes of the cluster")
+	cmd.Flags().IntVar(&o.sick, "sick", 60, "nodes that turn sick at the same moment; stock Karpenter stops above 20 % of the nodes")
+	cmd.Flags().IntVar(&o.large, "large", 1000, "nodes for the second measure of memory; 0 leaves it out")
+	cmd.Flags().StringVar(&o.json, "json", "", "also write the figures, as JSON, to this file")
+	return cmd
+}
+
+func run(ctx context.Context, o options) error {
+	f := figures{Nodes: o.nodes, Sick: o.sick, MemoryMiB: map[int]float64{}}
+	say("The decision core (go test -bench):")
+	bench := exec.CommandContext(ctx, "go", "test", "-run=^$", "-bench=Decide", "-benchmem", "./pkg/decision")
+	bench.Stdout, bench.Stderr = os.Stdout, os.Stderr
+	if err := bench.Run(); err != nil {
+		return fmt.Errorf("measuring the decision, %w", err)
+	}
+	var err error
+	if f.OursSeconds, err = measureOurs(ctx, o, &f); err != nil {
+		return fmt.Errorf("measuring ours, %w", err)
+	}
+	if f.StockSeconds, err = measureStock(ctx, o); err != nil {
+		return fmt.Errorf("measuring stock Karpenter, %w", err)
+	}
+	f.Ratio = f.OursSeconds / f.StockSeconds
+	if o.large > 0 {
+		if err := measureLarge(ctx, o, &f); err != nil {
+			return fmt.Errorf("measuring memory, %w", err)
+		}
+	}
+	print(f)
+	if o.json == "" {
+		return nil
+	}
+	text, err := json.MarshalIndent(f, "", "  ")
+	if err != nil {
+		return fmt.Errorf("writing figures, %w", err)
+	}
+	return os.WriteFile(o.json, append(text, '\n'), 0o600) //nolint:wrapcheck // names the file
+}
+
+var began = time.Now()
+
+func say(format string, args ...any) {
+	fmt.Printf("%6.0f s  %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, args...))
+}
+
+func print(f figures) {
+	fmt.Printf("\n%d of %d nodes sick at once, budget 100%%, from the end of the toleration until all are gone:\n", f.Sick, f.Nodes)
+	fmt.Printf("  ours   %6.1f s\n  stock  %6.1f s   (Karpenter 1.15, NodeRepair=true)\n  ratio  %6.2f\n", f.OursSeconds, f.StockSeconds, f.Ratio)
+	fmt.Printf("From a Node condition to the NodeClaim condition at %d nodes:\n  p50 %.3f s, p99 %.3f s, max %.3f s\n", f.Nodes, f.LatencyP50, f.LatencyP99, f.LatencyMax)
+	fmt.Println("Memory of the controller (resident):")
+	for nodes, mib := range f.MemoryMiB {
+		fmt.Printf("  %5d nodes  %5.0f MiB\n", nodes, mib)
+	}
+}

@@ -1,0 +1,234 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
+
+	"github.com/awslabs/operatorpkg/status"
+
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/test/cluster"
+)
+
+// story watches the cluster and tells what happens, in plain words and in order.
+type story struct {
+	out   io.Writer
+	c     *cluster.Cluster
+	start time.Time
+
+	mu        sync.Mutex
+	sickNodes map[string]bool // NodeClaim names
+	claims    map[string]bool // every NodeClaim of the pool ever seen
+	before    int             // NodeClaims when the faults began
+	repairs   map[string]*v1alpha1.NodeRepair
+	told      map[string]bool
+	available int32 // the fewest available pods ever seen
+	inFlight  int   // the most repairs ever seen to hold the budget at once
+	heldBack  bool  // the budget held one back, and said so
+	done      chan struct{}
+}
+
+func watchStory(ctx context.Context, c *cluster.Cluster, sick []corev1.Node, out io.Writer) (*story, error) {
+	s := &story{
+		out: out, c: c, start: time.Now(), available: replicas, done: make(chan struct{}),
+		sickNodes: map[string]bool{}, claims: map[string]bool{}, told: map[string]bool{},
+		repairs: map[string]*v1alpha1.NodeRepair{},
+	}
+	claims := &karpv1.NodeClaimList{}
+	if err := c.Client.List(ctx, claims); err != nil {
+		return nil, fmt.Errorf("listing NodeClaims, %w", err)
+	}
+	s.before = len(claims.Items)
+	for _, claim := range claims.Items {
+		for _, node := range sick {
+			if claim.Status.NodeName == node.Name {
+				s.sickNodes[claim.Name] = true
+			}
+		}
+	}
+	for list, handle := range map[client.ObjectList]func(context.Context, client.Object, bool){
+		&karpv1.NodeClaimList{}:    s.nodeClaim,
+		&v1alpha1.NodeRepairList{}: s.nodeRepair,
+		&appsv1.DeploymentList{}:   s.deployment,
+	} {
+		w, err := c.Client.Watch(ctx, list)
+		if err != nil {
+			return nil, fmt.Errorf("watching %T, %w", list, err)
+		}
+		go func() {
+			for event := range w.ResultChan() {
+				if object, ok := event.Object.(client.Object); ok {
+					handle(ctx, object, event.Type == "DELETED")
+				}
+			}
+		}()
+	}
+	return s, nil
+}
+
+func (s *story) tell(format string, args ...any) {
+	fmt.Fprintf(s.out, "%7.1f s  %s\n", time.Since(s.start).Seconds(), fmt.Sprintf(format, args...))
+}
+
+// once tells a thing the first time that it is seen.
+func (s *story) once(key, format string, args ...any) bool {
+	if s.told[key] {
+		return false
+	}
+	s.told[key] = true
+	s.tell(format, args...)
+	return true
+}
+
+func (s *story) broke(node string, fault corev1.NodeCondition) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.told["start"] {
+		s.told["start"] = true
+		s.start = time.Now()
+		fmt.Fprintln(s.out)
+	}
+	s.tell("BROKEN     Node %s now says %s=%s: %s", node, fault.Type, fault.Status, fault.Message)
+}
+
+func (s *story) deployment(_ context.Context, object client.Object, _ bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	deployment := object.(*appsv1.Deployment)
+	if deployment.Name == pool && deployment.Status.AvailableReplicas < s.available {
+		s.available = deployment.Status.AvailableReplicas
+	}
+}
+
+func (s *story) nodeClaim(ctx context.Context, object client.Object, deleted bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	claim := object.(*karpv1.NodeClaim)
+	if !s.sickNodes[claim.Name] && !s.claims[claim.Name] && s.told["start"] {
+		if repair := claim.Labels[v1alpha1.NodeRepairLabel]; repair != "" {
+			s.once("claim/"+claim.Name, "REPLACING  NodeClaim %s made as replacement, for %s", claim.Name, repair)
+		}
+	}
+	s.claims[claim.Name] = true
+	switch {
+	case deleted && s.sickNodes[claim.Name]:
+		s.once("gone/"+claim.Name, "GONE       NodeClaim %s and its node", claim.Name)
+		return
+	case deleted:
+		return
+	case !s.sickNodes[claim.Name] && claim.StatusConditions().Get(karpv1.ConditionTypeInitialized).IsTrue() && s.told["claim/"+claim.Name]:
+		s.once("initialized/"+claim.Name, "STANDING   NodeClaim %s is Initialized: node %s", claim.Name, claim.Status.NodeName)
+	}
+	if s.sickNodes[claim.Name] {
+		s.sickClaim(ctx, claim)
+	}
+}
+
+func (s *story) sickClaim(ctx context.Context, claim *karpv1.NodeClaim) {
+	if !claim.DeletionTimestamp.IsZero() {
+		s.once("delete/"+claim.Name, "DRAINING   NodeClaim %s is deleted; Karpenter drains its node", claim.Name)
+	}
+	for _, condition := range ours(claim.Status.Conditions) {
+		short := strings.TrimPrefix(condition.Type, v1alpha1.Group+"/")
+		key := claim.Name + "/" + short + "/" + string(condition.Status) + "/" + condition.Reason
+		switch {
+		case condition.Type == v1alpha1.ConditionUnhealthy:
+			if s.once(key, "UNHEALTHY  NodeClaim %s: %s", claim.Name, condition.Message) {
+				s.describe(ctx, claim.Name)
+			}
+		case condition.Type == v1alpha1.ConditionRepairBlocked:
+			if condition.Reason == "DisruptionBudget" {
+				s.heldBack = true
+			}
+			if s.once(key, "WAITING    NodeClaim %s: %s", claim.Name, condition.Message) && condition.Reason == "DisruptionBudget" {
+				s.describe(ctx, claim.Name)
+			}
+		case condition.Type == v1alpha1.ConditionRepairing:
+			s.once(key, "REPAIRING  NodeClaim %s: %s", claim.Name, condition.Message)
+		case condition.Status == metav1.ConditionFalse:
+			s.once(key, "FOUND      NodeClaim %s: %s is False: %s", claim.Name, short, condition.Message)
+		}
+	}
+}
+
+func ours(conditions []status.Condition) []status.Condition {
+	kept := []status.Condition{}
+	for _, condition := range conditions {
+		if strings.HasPrefix(condition.Type, v1alpha1.Group+"/") {
+			kept = append(kept, condition)
+		}
+	}
+	return kept
+}
+
+func (s *story) describe(ctx context.Context, claim string) {
+	go func() {
+		text, err := s.c.Kubectl(ctx, "describe", "nodeclaim", claim)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if err != nil {
+			s.tell("could not describe NodeClaim %s: %v", claim, err)
+			return
+		}
+		fmt.Fprintf(s.out, "\n           $ kubectl describe nodeclaim %s      (the conditions of ours)\n", claim)
+		for _, line := range strings.Split(cluster.OurConditions(text), "\n") {
+			fmt.Fprintf(s.out, "           | %s\n", line)
+		}
+		fmt.Fprintln(s.out)
+	}()
+}
+
+func (s *story) nodeRepair(_ context.Context, object client.Object, deleted bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	repair := object.(*v1alpha1.NodeRepair)
+	if deleted {
+		return
+	}
+	s.repairs[repair.Name] = repair.DeepCopy()
+	s.once("repair/"+repair.Name, "ADMITTED   NodeRepair %s: %s because of %s, by policy %s", repair.Name, repair.Spec.Action, repair.Spec.Cause.Reason, repair.Spec.Policy.Name)
+	for _, condition := range repair.Status.Conditions {
+		key := repair.Name + "/" + condition.Type + "/" + string(condition.Status)
+		switch {
+		case condition.Type == v1alpha1.RepairConditionFenced && condition.Status == metav1.ConditionTrue:
+			s.once(key, "FENCED     Node %s takes no new pods", repair.Spec.NodeName)
+		case condition.Type == v1alpha1.RepairConditionVerified && condition.Status == metav1.ConditionTrue:
+			s.once(key, "VERIFIED   %s: %s", repair.Name, condition.Message)
+		case condition.Type == v1alpha1.RepairConditionSucceeded && condition.Status != metav1.ConditionUnknown:
+			s.once(key, "FINISHED   %s: Succeeded is %s: %s", repair.Name, condition.Status, condition.Message)
+		}
+	}
+	holding, finished := 0, 0
+	for _, r := range s.repairs {
+		if r.HoldsBudget() {
+			holding++
+		}
+		if r.Finished() {
+			finished++
+		}
+	}
+	s.inFlight = max(s.inFlight, holding)
+	if finished == len(faults) && !s.told["done"] {
+		s.told["done"] = true
+		close(s.done)
+	}
+}
+
+func (s *story) wait(ctx context.Context) error {
+	select {
+	case <-s.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for both repairs to end, %w", ctx.Err())
+	}
+}

@@ -1,0 +1,65 @@
+package cli
+
+import (
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/autorepair-sh/karpenter-autorepair/tools/localcluster/internal/cluster"
+)
+
+func newUp(p *program) *cobra.Command {
+	var nodes int
+	settings := cluster.KarpenterSettings{}
+	command := &cobra.Command{
+		Use:   "up",
+		Short: "Start the cluster, or what has died of it",
+		Long: `up starts the cluster and returns once it is ready; the processes stay.
+
+Where a cluster is up already it changes only what the flags ask for. Where parts of it
+have died it starts them again with the data as it was. Where an earlier start was broken
+off, or the machine has rebooted, it cleans up and starts a fresh cluster.`,
+		Example: `  localcluster up
+  localcluster up --nodes 300 --karpenter-feature-gates NodeRepair=true
+  localcluster up --name bench --karpenter-binary bin/karpenter-autorepair
+  localcluster up --name plain --karpenter=none`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if nodes < 0 {
+				return errors.New("--nodes must not be negative, use 0 for none")
+			}
+			options := cluster.Options{Nodes: nodes}
+			if anyChanged(cmd, "karpenter", "karpenter-binary", "karpenter-feature-gates", "karpenter-env") {
+				valid, err := settings.Validate()
+				if err != nil {
+					return err
+				}
+				options.Karpenter = &valid
+			}
+			if nodes > 0 && settings.Mode == cluster.KarpenterNone {
+				return errors.New("--nodes needs Karpenter, which makes the nodes; use --karpenter=stock or drop --nodes")
+			}
+			target, err := p.cluster()
+			if err != nil {
+				return err
+			}
+			return target.Up(cmd.Context(), options)
+		},
+	}
+	flags := command.Flags()
+	flags.IntVar(&nodes, "nodes", 0, "have Karpenter make this many nodes, each for one pod, and wait until they are Ready")
+	flags.StringVar((*string)(&settings.Mode), "karpenter", string(cluster.KarpenterStock), "stock or none (its CRDs alone)")
+	flags.StringVar(&settings.Binary, "karpenter-binary", "", "run this build of Karpenter in place of the stock one")
+	flags.StringVar(&settings.FeatureGates, "karpenter-feature-gates", "", "such as NodeRepair=true,StaticCapacity=true")
+	flags.StringArrayVar(&settings.Env, "karpenter-env", nil, "a further variable for Karpenter, KEY=VALUE (repeatable)")
+	return command
+}
+
+func anyChanged(cmd *cobra.Command, names ...string) bool {
+	for _, name := range names {
+		if cmd.Flags().Changed(name) {
+			return true
+		}
+	}
+	return false
+}
