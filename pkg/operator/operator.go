@@ -60,11 +60,7 @@ func Run(ctx context.Context, options Options, version string) error {
 		return err
 	}
 	discovery := snapshot.NewDiscovery(m.GetAPIReader(), options.karpenterOverrides())
-	list, err := controllers.New(m, clock.RealClock{}, discovery, series)
-	if err != nil {
-		return err
-	}
-	for _, controller := range list {
+	for _, controller := range controllers.New(m, clock.RealClock{}, discovery, series) {
 		if err := controller.Register(ctx, m); err != nil {
 			return fmt.Errorf("registering controller %s, %w", controller.Name(), err)
 		}

@@ -20,7 +20,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
-	karpdisruption "sigs.k8s.io/karpenter/pkg/controllers/disruption"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/decision"
@@ -41,10 +40,7 @@ func newHost(cache, api client.WithWatch) host {
 	clk := clocktesting.NewFakeClock(now)
 	board := disruption.NewBoard(nil)
 	gatherer := snapshot.NewGatherer(clk, cache, func() decision.Karpenter { return decision.Karpenter{} }, true)
-	planner := disruption.NewInKindPlanner(func(_ context.Context, _ decision.Decision, c *karpdisruption.Candidate) (*karpv1.NodeClaim, error) {
-		return c.NodePool.Spec.Template.ToNodeClaim(), nil
-	})
-	method := disruption.NewMethod(gatherer, planner, board, func(ctx context.Context) ([]v1alpha1.NodeRepair, error) { return snapshot.ListRepairs(ctx, api) })
+	method := disruption.NewMethod(gatherer, disruption.NewInKindPlanner(), board, func(ctx context.Context) ([]v1alpha1.NodeRepair, error) { return snapshot.ListRepairs(ctx, api) })
 	// Reads come from the cache, writes go to the API.
 	kubeClient := interceptor.NewClient(cache, interceptor.Funcs{
 		Create: func(ctx context.Context, _ client.WithWatch, object client.Object, opts ...client.CreateOption) error {
@@ -211,6 +207,7 @@ func cluster(budget string, sick ...string) []client.Object {
 	pool := &karpv1.NodePool{ObjectMeta: metav1.ObjectMeta{Name: "pool", UID: "pool"}}
 	pool.Status.Conditions = []status.Condition{{Type: status.ConditionReady, Status: metav1.ConditionTrue, Reason: "Ready"}}
 	pool.Spec.Disruption.Budgets = []karpv1.Budget{{Nodes: budget}}
+	pool.Spec.Template.Spec.NodeClassRef = &karpv1.NodeClassReference{Group: "example.com", Kind: "NodeClass", Name: "default"}
 	policy := &v1alpha1.RepairPolicy{ObjectMeta: metav1.ObjectMeta{Name: "policy"}}
 	policy.Spec.Mode = v1alpha1.ModeEnforce
 	policy.Spec.Replacement.Attempts = new(int32(7))
