@@ -7,6 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	karpapis "sigs.k8s.io/karpenter/pkg/apis"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
@@ -32,7 +33,7 @@ func (e *Executor) tell(before, after *v1alpha1.NodeRepair) {
 
 func subjects(repair *v1alpha1.NodeRepair) []runtime.Object {
 	out := []runtime.Object{repair, &karpv1.NodeClaim{
-		TypeMeta:   metav1.TypeMeta{APIVersion: karpv1.SchemeGroupVersion.String(), Kind: "NodeClaim"},
+		TypeMeta:   metav1.TypeMeta{APIVersion: karpapis.Group + "/v1", Kind: "NodeClaim"},
 		ObjectMeta: metav1.ObjectMeta{Name: repair.Spec.NodeClaim.Name, UID: repair.Spec.NodeClaim.UID},
 	}}
 	if repair.Spec.NodeName != "" {

@@ -11,6 +11,7 @@ import (
 	"github.com/samber/lo"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	karpapis "sigs.k8s.io/karpenter/pkg/apis"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 	"sigs.k8s.io/karpenter/pkg/scheduling"
 
@@ -70,7 +71,7 @@ func InKind(in Input) (*karpv1.NodeClaim, error) {
 		Labels:      maps.Clone(claim.Labels),
 		Annotations: annotations(in.NodePool, claim.Annotations),
 		OwnerReferences: []metav1.OwnerReference{{
-			APIVersion: karpv1.SchemeGroupVersion.String(), Kind: "NodePool",
+			APIVersion: karpapis.Group + "/v1", Kind: "NodePool",
 			Name: in.NodePool.Name, UID: in.NodePool.UID, BlockOwnerDeletion: lo.ToPtr(true),
 		}},
 	}
@@ -160,7 +161,7 @@ func intersect(requirements scheduling.Requirements, key string, values ...strin
 		return true
 	}
 	narrowed := requirements.Get(key).Intersection(wish)
-	if narrowed.Len() == 0 || (narrowed.MinValues != nil && narrowed.Len() < *narrowed.MinValues) {
+	if narrowed.Len() == 0 || (narrowed.MinValues() != nil && narrowed.Len() < *narrowed.MinValues()) {
 		return false
 	}
 	requirements.Add(wish)
