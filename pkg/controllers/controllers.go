@@ -3,17 +3,26 @@ package controllers
 
 import (
 	"context"
+	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/disruption"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/karpenter/discovery"
 	controllermetrics "github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/metrics"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/node/guard"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/nodeclaim/conditions"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/noderepair/execution"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/noderepair/history"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/noderepair/janitor"
 	method "github.com/autorepair-sh/karpenter-autorepair/pkg/disruption"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/metrics"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/repair"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/snapshot"
 )
 
@@ -23,17 +32,31 @@ type Controller interface {
 	Register(ctx context.Context, m manager.Manager) error
 }
 
+// History is kept in these bounds; see history.NewController.
+const (
+	keepRepairs    = 500
+	keepRepairsFor = 7 * 24 * time.Hour
+)
+
 // New lists the controllers, in the order of the way of the data.
 func New(m manager.Manager, clk clock.WithTicker, found *snapshot.Discovery, series *metrics.Metrics) []Controller {
 	kubeClient, apiReader := m.GetClient(), m.GetAPIReader()
-	board := method.NewBoard(nil)
+	changed := make(chan event.GenericEvent, 1024)
+	board := method.NewBoard(func(nodeClaim string) {
+		changed <- event.GenericEvent{Object: &karpv1.NodeClaim{ObjectMeta: metav1.ObjectMeta{Name: nodeClaim}}}
+	})
 	gatherer := snapshot.NewGatherer(clk, kubeClient, found.Karpenter, true)
 	repairs := func(ctx context.Context) ([]v1alpha1.NodeRepair, error) { return snapshot.ListRepairs(ctx, apiReader) }
-	repair := method.NewMethod(gatherer, method.NewInKindPlanner(), board, repairs)
+	unhealthy := method.NewMethod(gatherer, method.NewInKindPlanner(), board, repairs)
+	executor := &repair.Executor{Client: kubeClient, Reader: apiReader, Clock: clk, Recorder: m.GetEventRecorder("autorepair"), Snapshot: gatherer}
 	return []Controller{
 		discovery.NewController(clk, found, series),
+		conditions.NewController(clk, kubeClient, m.GetEventRecorder("autorepair"), board, changed),
 		guard.NewController(clk, kubeClient, found.Karpenter),
-		disruption.NewController(clk, kubeClient, apiReader, repair, board, series.ObserveDecision),
+		disruption.NewController(clk, kubeClient, apiReader, unhealthy, board, series.ObserveDecision),
+		execution.NewController(kubeClient, executor),
+		history.NewController(clk, kubeClient, keepRepairs, keepRepairsFor),
+		janitor.NewController(clk, kubeClient, apiReader, executor),
 		controllermetrics.NewController(clk, kubeClient, board, series),
 	}
 }
