@@ -15,6 +15,7 @@ import (
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/disruption"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/karpenter/discovery"
 	controllermetrics "github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/metrics"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/node/detection"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/node/guard"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/nodeclaim/conditions"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/noderepair/execution"
@@ -51,6 +52,7 @@ func New(m manager.Manager, clk clock.WithTicker, found *snapshot.Discovery, ser
 	executor := &repair.Executor{Client: kubeClient, Reader: apiReader, Clock: clk, Recorder: m.GetEventRecorder("autorepair"), Snapshot: gatherer}
 	return []Controller{
 		discovery.NewController(clk, found, series),
+		detection.New(kubeClient),
 		conditions.NewController(clk, kubeClient, m.GetEventRecorder("autorepair"), board, changed),
 		guard.NewController(clk, kubeClient, found.Karpenter),
 		disruption.NewController(clk, kubeClient, apiReader, unhealthy, board, series.ObserveDecision),

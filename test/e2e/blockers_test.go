@@ -60,7 +60,7 @@ var blockers = map[string]blocker{
 		p.Spec.Rules[0].Match = v1alpha1.FindingMatch{Categories: []v1alpha1.Category{v1alpha1.CategoryStorage}}
 	}},
 	"pool-at-limits": {reason: "NodePoolLimits", pool: []any{func(np *karpv1.NodePool) {
-		np.Spec.Limits = karpv1.Limits{corev1.ResourceCPU: resource.MustParse("2")}
+		np.Spec.Limits = karpv1.Limits{"nodes": resource.MustParse("1")}
 	}}},
 	"pool-not-ready": {reason: "NodePoolNotReady", before: func(s *scenario, _ string) {
 		require.NoError(s, s.c.Client.Delete(s.ctx, cluster.NodeClass(s.name)))
@@ -80,7 +80,13 @@ var blockers = map[string]blocker{
 			require.NoError(s, s.c.Create(s.ctx, cluster.PodDisruptionBudget(s.name, s.name, 1)))
 			// The disruption controller of Kubernetes reckons what the budget allows; before that it allows nothing anyway.
 		}, noGolden: true},
-	"static-pool": {reason: "NodePoolStatic", pool: []any{func(np *karpv1.NodePool) { np.Spec.Replicas = lo.ToPtr[int64](1) }}},
+	"static-pool": {reason: "NodePoolStatic", pool: []any{func(np *karpv1.NodePool) {
+		np.Spec.Replicas = lo.ToPtr[int64](1)
+		// For static nodes nobody else chooses these, and without them the provider cannot launch.
+		np.Spec.Template.Spec.Requirements = append(np.Spec.Template.Spec.Requirements,
+			karpv1.NodeSelectorRequirementWithMinValues{Key: corev1.LabelInstanceTypeStable, Operator: corev1.NodeSelectorOpIn, Values: []string{"c-4x-amd64-linux"}},
+			karpv1.NodeSelectorRequirementWithMinValues{Key: corev1.LabelTopologyZone, Operator: corev1.NodeSelectorOpIn, Values: []string{"test-zone-a"}})
+	}}},
 }
 
 func TestABlockedNodeIsLeftAloneAndSaysWhy(t *testing.T) {
