@@ -39,7 +39,6 @@ func nodeConditions(in Input, mappings []Mapping) detector.Report {
 			}
 		}
 	}
-	report.Findings = distinct(report.Findings)
 	report.Findings = report.Findings[:min(len(report.Findings), maxConditionFindings)]
 	for _, category := range health.Categories {
 		if seen[category] {

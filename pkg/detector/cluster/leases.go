@@ -34,4 +34,3 @@ func CountLeases(leases []coordinationv1.Lease, now time.Time) Leases {
 // MostExpired says that more than half of the leases have expired at once: then the fault lies on the way to the
 // API server, and silence says nothing about one node.
 func (l Leases) MostExpired() bool { return l.Total >= fewestLeases && 2*l.Expired > l.Total }
-
