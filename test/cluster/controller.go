@@ -40,7 +40,7 @@ func (c *Cluster) Install(ctx context.Context) error {
 	if err := c.EnsureNamespace(ctx, ServiceAccount.Namespace); err != nil {
 		return err
 	}
-	if err := c.installCRDs(ctx); err != nil {
+	if err := c.InstallCRDs(ctx); err != nil {
 		return err
 	}
 	for _, file := range manifests {
@@ -51,7 +51,8 @@ func (c *Cluster) Install(ctx context.Context) error {
 	return nil
 }
 
-func (c *Cluster) installCRDs(ctx context.Context) error {
+// InstallCRDs applies the CRDs and waits until they are served.
+func (c *Cluster) InstallCRDs(ctx context.Context) error {
 	files, err := fs.Glob(crds.FS, "*.yaml")
 	if err != nil {
 		return fmt.Errorf("listing CRDs, %w", err)
