@@ -37,7 +37,7 @@ var manifests = []string{"namespace.yaml", "serviceaccount.yaml", "clusterrole.y
 
 // Install applies the CRDs and the rights of the controller, and waits until the CRDs are served.
 func (c *Cluster) Install(ctx context.Context) error {
-	if err := c.installCRDs(ctx); err != nil {
+	if err := c.InstallCRDs(ctx); err != nil {
 		return err
 	}
 	for _, file := range manifests {
@@ -48,7 +48,8 @@ func (c *Cluster) Install(ctx context.Context) error {
 	return nil
 }
 
-func (c *Cluster) installCRDs(ctx context.Context) error {
+// InstallCRDs applies the CRDs and waits until they are served.
+func (c *Cluster) InstallCRDs(ctx context.Context) error {
 	files, err := fs.Glob(crds.FS, "*.yaml")
 	if err != nil {
 		return fmt.Errorf("listing CRDs, %w", err)

@@ -74,6 +74,9 @@ type Source struct {
 
 	// heartbeatInterval is the time within which the next heartbeat is due; after three of them without one
 	// the source is silent, and what it said is Unknown. Absent: the source never falls silent.
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}(\\\\.[0-9]{1,9})?(ms|s|m|h))+$') && duration(self) >= duration('1s')",message="heartbeatInterval must be a duration of at least 1s: write for example \"5m\"; for a source that never falls silent leave it out"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
 	// +optional
 	HeartbeatInterval *metav1.Duration `json:"heartbeatInterval,omitempty"`
 }
@@ -88,7 +91,7 @@ type Finding struct {
 	Source string `json:"source"`
 
 	// reason names the fault, for example InterfaceNotUp.
-	// +kubebuilder:validation:Pattern=`^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$`
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$')",message="reason must be one word, as a condition's reason is: write for example InterfaceNotUp, and what else there is to say in message"
 	// +kubebuilder:validation:MaxLength=128
 	// +required
 	Reason string `json:"reason"`
@@ -136,17 +139,22 @@ type Finding struct {
 
 // NodeHealth is the present truth about one Node: who looks at it, and what they find. It is named as its Node
 // and owned by it. Every writer applies its own entries with server-side apply and leaves those of others alone.
+// A column shows the first entry of a list only, so there is one for Fatal findings and one for Warnings.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:scope=Cluster,shortName=nh,categories=autorepair
-// +kubebuilder:printcolumn:name="Finding",type=string,JSONPath=`.findings[*].reason`
-// +kubebuilder:printcolumn:name="Severity",type=string,JSONPath=`.findings[*].severity`
-// +kubebuilder:printcolumn:name="Subject",type=string,JSONPath=`.findings[*].subject`
-// +kubebuilder:printcolumn:name="Since",type=string,JSONPath=`.findings[*].since`
-// +kubebuilder:printcolumn:name="Sources",type=string,priority=1,JSONPath=`.sources[*].name`
+// +kubebuilder:printcolumn:name="Fatal",type=string,JSONPath=`.findings[?(@.severity=="Fatal")].reason`
+// +kubebuilder:printcolumn:name="Subject",type=string,JSONPath=`.findings[?(@.severity=="Fatal")].subject`
+// +kubebuilder:printcolumn:name="Since",type=date,JSONPath=`.findings[?(@.severity=="Fatal")].since`
+// +kubebuilder:printcolumn:name="Warning",type=string,JSONPath=`.findings[?(@.severity=="Warning")].reason`
+// +kubebuilder:printcolumn:name="Blind",type=string,JSONPath=`.sources[?(@.state=="Unavailable")].name`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.findings[?(@.severity=="Fatal")].message`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type NodeHealth struct {
-	metav1.TypeMeta   `json:",inline"`
+	metav1.TypeMeta `json:",inline"`
+
+	// metadata of the object; the name is that of the Node.
+	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
 	// bootID of the boot that the findings speak of.

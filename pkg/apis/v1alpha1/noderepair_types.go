@@ -60,10 +60,13 @@ func (p Phase) Finished() bool {
 
 // NodeClaimReference names one NodeClaim, never a later one of the same name.
 type NodeClaimReference struct {
+	// name of the NodeClaim.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	// +required
 	Name string `json:"name"`
+
+	// uid of the NodeClaim.
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
@@ -73,20 +76,30 @@ type NodeClaimReference struct {
 
 // RepairCause is the finding that led to the repair.
 type RepairCause struct {
+	// reason of the finding, for example InterfaceNotUp.
 	// +kubebuilder:validation:MaxLength=128
 	// +required
 	Reason string `json:"reason"`
+
+	// category of the finding.
 	// +required
 	Category Category `json:"category"`
+
+	// subject of the finding: an interface, a device, a pod. Empty where the node itself is meant.
 	// +kubebuilder:validation:MaxLength=253
 	// +optional
 	Subject string `json:"subject,omitempty"`
+
+	// source that stated the finding.
 	// +kubebuilder:validation:MaxLength=63
 	// +optional
 	Source string `json:"source,omitempty"`
+
+	// message of the finding, at the time of the decision.
 	// +kubebuilder:validation:MaxLength=1024
 	// +optional
 	Message string `json:"message,omitempty"`
+
 	// since is when the fault began.
 	// +required
 	Since metav1.Time `json:"since"`
@@ -94,9 +107,12 @@ type RepairCause struct {
 
 // PolicyReference names the policy and rule that decided.
 type PolicyReference struct {
+	// name of the RepairPolicy.
 	// +kubebuilder:validation:MaxLength=253
 	// +required
 	Name string `json:"name"`
+
+	// rule is the name of the rule that matched.
 	// +kubebuilder:validation:MaxLength=63
 	// +required
 	Rule string `json:"rule"`
@@ -105,33 +121,49 @@ type PolicyReference struct {
 // NodeRepairSpec says what is repaired, why and how. It never changes.
 // +kubebuilder:validation:XValidation:rule="self == oldSelf",message="the spec of a NodeRepair never changes: to stop a repair pause its RepairPolicy or annotate the Node with karpenter.sh/do-not-repair=true; to repair again annotate the Node with autorepair.sh/repair=Replace"
 type NodeRepairSpec struct {
+	// nodeClaim that is repaired.
 	// +required
 	NodeClaim NodeClaimReference `json:"nodeClaim"`
+
+	// nodeName is the Node of the NodeClaim.
 	// +kubebuilder:validation:MaxLength=253
 	// +optional
 	NodeName string `json:"nodeName,omitempty"`
+
+	// nodePool that the NodeClaim belongs to. Empty for a NodeClaim without one.
 	// +kubebuilder:validation:MaxLength=253
 	// +optional
 	NodePool string `json:"nodePool,omitempty"`
+
 	// action is Replace or Reboot.
-	// +kubebuilder:validation:XValidation:rule="self != 'None'",message="action must be Replace or Reboot"
+	// +kubebuilder:validation:XValidation:rule="self != 'None'",message="action must be Replace or Reboot: a NodeRepair that does nothing is not made"
 	// +required
 	Action Action `json:"action"`
+
 	// terminateFirst removes the node before a replacement stands.
 	// +optional
 	TerminateFirst bool `json:"terminateFirst,omitempty"`
+
+	// cause is the finding that led to the repair.
 	// +required
 	Cause RepairCause `json:"cause"`
+
+	// policy that decided, and its rule.
 	// +required
 	Policy PolicyReference `json:"policy"`
+
 	// drainBound as in RepairRule, at the time of the decision.
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}(\\\\.[0-9]{1,9})?(ms|s|m|h))+$') && duration(self) >= duration('1s')",message="drainBound must be a duration of at least 1s: write for example \"30m\"; to honour PodDisruptionBudgets without end leave drainBound out"
 	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
 	// +optional
 	DrainBound *metav1.Duration `json:"drainBound,omitempty"`
+
 	// replacement as in RepairPolicy, at the time of the decision.
 	// +kubebuilder:default={}
 	// +optional
 	Replacement ReplacementSpec `json:"replacement,omitempty"`
+
 	// replacements is how many replacement NodeClaims are wanted: 0 for a node without reschedulable pods, else 1.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1
@@ -141,24 +173,37 @@ type NodeRepairSpec struct {
 
 // ReplacementStatus is one replacement NodeClaim of the repair, past ones included.
 type ReplacementStatus struct {
+	// nodeClaim is the name of the replacement.
 	// +kubebuilder:validation:MaxLength=253
 	// +required
 	NodeClaim string `json:"nodeClaim"`
+
 	// attempt counts from 1.
 	// +required
 	Attempt int32 `json:"attempt"`
+
+	// nodeName is the Node registered from it.
 	// +kubebuilder:validation:MaxLength=253
 	// +optional
 	NodeName string `json:"nodeName,omitempty"`
+
+	// createdAt is when the NodeClaim was made.
 	// +optional
 	CreatedAt *metav1.Time `json:"createdAt,omitempty"`
+
+	// launchedAt is when its instance was launched.
 	// +optional
 	LaunchedAt *metav1.Time `json:"launchedAt,omitempty"`
+
+	// initializedAt is when its Node became ready for use.
 	// +optional
 	InitializedAt *metav1.Time `json:"initializedAt,omitempty"`
+
 	// withdrawnAt is set once the replacement has been given up; message says why.
 	// +optional
 	WithdrawnAt *metav1.Time `json:"withdrawnAt,omitempty"`
+
+	// message says why the replacement was withdrawn.
 	// +kubebuilder:validation:MaxLength=1024
 	// +optional
 	Message string `json:"message,omitempty"`
@@ -166,28 +211,38 @@ type ReplacementStatus struct {
 
 // RepairEvidence keeps what was known about the sick node, since it will be gone.
 type RepairEvidence struct {
+	// findings that held when the repair began.
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
 	// +optional
 	Findings []Finding `json:"findings,omitempty"`
+
+	// nodeConditions of the Node when the repair began.
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
 	// +optional
 	NodeConditions []corev1.NodeCondition `json:"nodeConditions,omitempty"`
+
+	// nodeInfo of the Node: kernel, kubelet, container runtime.
 	// +optional
 	NodeInfo *corev1.NodeSystemInfo `json:"nodeInfo,omitempty"`
+
+	// labels of the Node.
 	// +kubebuilder:validation:MaxProperties=128
 	// +optional
 	Labels map[string]string `json:"labels,omitempty"`
+
 	// pods that the node ran, as namespace/name.
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=256
 	// +kubebuilder:validation:items:MaxLength=317
 	// +optional
 	Pods []string `json:"pods,omitempty"`
+
 	// reschedulablePods is how many of all its pods had to move.
 	// +optional
 	ReschedulablePods int32 `json:"reschedulablePods,omitempty"`
+
 	// events of the node, newest last, one line each.
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=20
@@ -198,36 +253,47 @@ type RepairEvidence struct {
 
 // NodeRepairStatus is how far the repair has come.
 type NodeRepairStatus struct {
+	// phase sums up the conditions: how far the repair is.
 	// +optional
 	Phase Phase `json:"phase,omitempty"`
+
 	// message says in words what happens next, or why it ended.
 	// +kubebuilder:validation:MaxLength=1024
 	// +optional
 	Message string `json:"message,omitempty"`
+
 	// outcome is where LettingGo leads: Canceled, Failed or Yielded.
 	// +optional
 	Outcome Phase `json:"outcome,omitempty"`
-	// conditions: Fenced, Provisioned, Terminated or Rebooted, Released, Verified, Succeeded.
+
+	// conditions are Fenced, Provisioned, Terminated or Rebooted, Released, Verified, Succeeded.
 	// +listType=map
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=16
 	// +optional
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// replacements made for the repair, in order, withdrawn ones included.
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=20
 	// +optional
 	Replacements []ReplacementStatus `json:"replacements,omitempty"`
+
 	// nextAttemptAt is when the next replacement is tried.
 	// +optional
 	NextAttemptAt *metav1.Time `json:"nextAttemptAt,omitempty"`
+
+	// evidence keeps what was known about the sick node.
 	// +optional
 	Evidence *RepairEvidence `json:"evidence,omitempty"`
+
 	// domains that the node belonged to, as kind=name: nodepool, zone, instance-type, image.
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=8
 	// +kubebuilder:validation:items:MaxLength=317
 	// +optional
 	Domains []string `json:"domains,omitempty"`
+
 	// finishedAt is when the phase became final.
 	// +optional
 	FinishedAt *metav1.Time `json:"finishedAt,omitempty"`
@@ -238,21 +304,30 @@ type NodeRepairStatus struct {
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,shortName=nr,categories=autorepair
-// +kubebuilder:printcolumn:name="NodeClaim",type=string,JSONPath=`.spec.nodeClaim.name`
-// +kubebuilder:printcolumn:name="NodePool",type=string,JSONPath=`.spec.nodePool`
+// +kubebuilder:printcolumn:name="Node",type=string,JSONPath=`.spec.nodeName`
 // +kubebuilder:printcolumn:name="Cause",type=string,JSONPath=`.spec.cause.reason`
+// +kubebuilder:printcolumn:name="Subject",type=string,priority=1,JSONPath=`.spec.cause.subject`
 // +kubebuilder:printcolumn:name="Since",type=date,JSONPath=`.spec.cause.since`
 // +kubebuilder:printcolumn:name="Action",type=string,JSONPath=`.spec.action`
 // +kubebuilder:printcolumn:name="Phase",type=string,JSONPath=`.status.phase`
-// +kubebuilder:printcolumn:name="Replacement",type=string,JSONPath=`.status.replacements[-1:].nodeClaim`
-// +kubebuilder:printcolumn:name="Next",type=string,priority=1,JSONPath=`.status.message`
+// +kubebuilder:printcolumn:name="Next",type=string,JSONPath=`.status.message`
+// +kubebuilder:printcolumn:name="Replacement",type=string,priority=1,JSONPath=`.status.replacements[-1:].nodeClaim`
+// +kubebuilder:printcolumn:name="NodeClaim",type=string,priority=1,JSONPath=`.spec.nodeClaim.name`
+// +kubebuilder:printcolumn:name="NodePool",type=string,priority=1,JSONPath=`.spec.nodePool`
+// +kubebuilder:printcolumn:name="Policy",type=string,priority=1,JSONPath=`.spec.policy.name`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type NodeRepair struct {
-	metav1.TypeMeta   `json:",inline"`
+	metav1.TypeMeta `json:",inline"`
+
+	// metadata of the object; the name is made by the controller.
+	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
+	// spec says what is repaired, why and how.
 	// +required
 	Spec NodeRepairSpec `json:"spec"`
+
+	// status says how far the repair has come.
 	// +optional
 	Status NodeRepairStatus `json:"status,omitempty"`
 }

@@ -45,6 +45,7 @@ const (
 
 // FindingMatch selects findings. Fields that are set must all match; a list matches with any of its entries.
 // +kubebuilder:validation:XValidation:rule="has(self.reasons) || has(self.categories) || has(self.sources) || has(self.reasonPattern)",message="match selects nothing: set at least one of reasons, categories, sources or reasonPattern (to match every Fatal finding write reasonPattern: \".*\")"
+// +kubebuilder:validation:XValidation:rule="!has(self.reasons) || self.reasons.all(r, r.matches('^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$'))",message="reasons are whole names of one word: write for example reasons: [InterfaceNotUp], or use reasonPattern for an expression such as \"NvidiaXID(48|79)Error\""
 type FindingMatch struct {
 	// reasons by name, for example InterfaceNotUp.
 	// +kubebuilder:validation:MinItems=1
@@ -55,7 +56,7 @@ type FindingMatch struct {
 	// +optional
 	Reasons []string `json:"reasons,omitempty"`
 
-	// categories, for example Networking.
+	// categories of findings, for example Networking.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=8
 	// +listType=set
@@ -71,7 +72,9 @@ type FindingMatch struct {
 	// +optional
 	Sources []string `json:"sources,omitempty"`
 
-	// reasonPattern is a regular expression (RE2) that the whole reason must match.
+	// reasonPattern is a regular expression (RE2) that the whole reason must match. One that does not compile is
+	// refused by an error in the rule below, since both ways out of it are true.
+	// +kubebuilder:validation:XValidation:rule="''.matches(self) ? true : true",message="reasonPattern must be a regular expression in RE2 syntax: write for example \"NvidiaXID(48|79)Error\""
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256
 	// +optional
@@ -79,23 +82,26 @@ type FindingMatch struct {
 }
 
 // RepairRule says what to do about the findings that it matches. Only Fatal findings are matched.
+// match and tolerate are needed; a rule of its own says so, because it can say what to write.
+// +kubebuilder:validation:XValidation:rule="has(self.match)",message="match is missing: say which findings the rule is for, for example match: {categories: [Networking]}"
+// +kubebuilder:validation:XValidation:rule="has(self.tolerate)",message="tolerate is missing: write how long a finding may stand before the node counts as unhealthy, for example tolerate: 10m"
 type RepairRule struct {
 	// name of the rule, unique in the policy; it is what people see on the NodeClaim.
-	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="name must be made of lowercase letters, digits and dashes, and begin and end with a letter or digit: write for example gpu-faults"
 	// +kubebuilder:validation:MaxLength=63
 	// +required
 	Name string `json:"name"`
 
 	// match selects findings.
-	// +required
+	// +optional
 	Match FindingMatch `json:"match"`
 
 	// tolerate is how long a finding may stand before the node counts as unhealthy. It is counted from the start
 	// of each finding; another finding does not move it.
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('168h')",message="tolerate must be between 1s and 168h: write for example \"10m\"; to act at once write \"1s\", to never act use action: None"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}(\\\\.[0-9]{1,9})?(ms|s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('168h')",message="tolerate must be a duration between 1s and 168h: write for example \"10m\"; to act at once write \"1s\", to never act use action: None"
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=32
-	// +required
+	// +optional
 	Tolerate metav1.Duration `json:"tolerate"`
 
 	// action to take.
@@ -106,7 +112,7 @@ type RepairRule struct {
 	// drainBound is the longest that pods may hold up the node's end, counted from the delete. Until then
 	// PodDisruptionBudgets and karpenter.sh/do-not-disrupt on pods are honoured. Absent: they are honoured without
 	// end, and a node that they block is not repaired.
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('168h')",message="drainBound must be between 1s and 168h: write for example \"30m\"; to honour PodDisruptionBudgets without end leave drainBound out"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}(\\\\.[0-9]{1,9})?(ms|s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('168h')",message="drainBound must be a duration between 1s and 168h: write for example \"30m\"; to honour PodDisruptionBudgets without end leave drainBound out"
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=32
 	// +optional
@@ -131,7 +137,7 @@ type RebootSpec struct {
 	Attempts *int32 `json:"attempts,omitempty"`
 
 	// window in which attempts are counted, per NodeClaim.
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1m') && duration(self) <= duration('720h')",message="window must be between 1m and 720h: write for example \"24h\""
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}(\\\\.[0-9]{1,9})?(ms|s|m|h))+$') && duration(self) >= duration('1m') && duration(self) <= duration('720h')",message="window must be a duration between 1m and 720h: write for example \"24h\""
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=32
 	// +kubebuilder:default="24h"
@@ -166,7 +172,7 @@ type ReplacementSpec struct {
 
 	// launchTimeout is how long a replacement may stay unlaunched before it is withdrawn. An unlaunched NodeClaim
 	// stalls Karpenter for the whole cluster, so this is bounded.
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('10s') && duration(self) <= duration('5m')",message="launchTimeout must be between 10s and 5m: write for example \"90s\""
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}(\\\\.[0-9]{1,9})?(ms|s|m|h))+$') && duration(self) >= duration('10s') && duration(self) <= duration('5m')",message="launchTimeout must be a duration between 10s and 5m: write for example \"90s\""
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=32
 	// +kubebuilder:default="90s"
@@ -174,7 +180,7 @@ type ReplacementSpec struct {
 	LaunchTimeout *metav1.Duration `json:"launchTimeout,omitempty"`
 
 	// initializeTimeout is how long a launched replacement may take to become Initialized.
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('10s') && duration(self) <= duration('2h')",message="initializeTimeout must be between 10s and 2h: write for example \"15m\""
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}(\\\\.[0-9]{1,9})?(ms|s|m|h))+$') && duration(self) >= duration('10s') && duration(self) <= duration('2h')",message="initializeTimeout must be a duration between 10s and 2h: write for example \"15m\""
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=32
 	// +kubebuilder:default="15m"
@@ -182,7 +188,7 @@ type ReplacementSpec struct {
 	InitializeTimeout *metav1.Duration `json:"initializeTimeout,omitempty"`
 
 	// verifyFor is how long a replacement must stay free of Fatal findings for the repair to count.
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('24h')",message="verifyFor must be between 1s and 24h: write for example \"5m\""
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}(\\\\.[0-9]{1,9})?(ms|s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')",message="verifyFor must be a duration between 1s and 24h: write for example \"5m\""
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=32
 	// +kubebuilder:default="5m"
@@ -205,6 +211,7 @@ type ReplacementSpec struct {
 }
 
 // RepairPolicySpec says which nodes are repaired, for what, how and how fast.
+// +kubebuilder:validation:XValidation:rule="has(self.rules) && size(self.rules) > 0",message="rules is empty: write at least one, for example {name: all, match: {reasonPattern: \".*\"}, tolerate: 30m}"
 type RepairPolicySpec struct {
 	// weight decides between policies that select the same NodeClaim; the highest wins. Two policies of equal
 	// weight that select the same NodeClaim block each other.
@@ -224,11 +231,10 @@ type RepairPolicySpec struct {
 	NodeClaimSelector *metav1.LabelSelector `json:"nodeClaimSelector,omitempty"`
 
 	// rules in order; for each finding the first that matches counts. A finding that none matches is not acted on.
-	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=64
 	// +listType=map
 	// +listMapKey=name
-	// +required
+	// +optional
 	Rules []RepairRule `json:"rules"`
 
 	// reboot bounds reboots.
@@ -259,7 +265,7 @@ const (
 
 // RepairPolicyStatus is what is known about the policy.
 type RepairPolicyStatus struct {
-	// conditions: Ready, ReasonsKnown, SelectsNodeClaims.
+	// conditions are Ready, ReasonsKnown, SelectsNodeClaims.
 	// +listType=map
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=16
@@ -288,11 +294,17 @@ type RepairPolicyStatus struct {
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type RepairPolicy struct {
-	metav1.TypeMeta   `json:",inline"`
+	metav1.TypeMeta `json:",inline"`
+
+	// metadata of the object.
+	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
+	// spec says which NodeClaims are repaired, for what and how.
 	// +required
 	Spec RepairPolicySpec `json:"spec"`
+
+	// status says whether the policy can be used, and what it governs.
 	// +optional
 	Status RepairPolicyStatus `json:"status,omitempty"`
 }
