@@ -74,9 +74,10 @@ func Run(ctx context.Context, options Options, version string) error {
 
 func setLogger(options Options) {
 	level, _ := zapcore.ParseLevel(options.LogLevel) // Validate has read it already
-	encoder := zap.JSONEncoder()
+	readableTime := func(config *zapcore.EncoderConfig) { config.EncodeTime = zapcore.RFC3339NanoTimeEncoder }
+	encoder := zap.JSONEncoder(readableTime)
 	if options.LogFormat == "console" {
-		encoder = zap.ConsoleEncoder()
+		encoder = zap.ConsoleEncoder(readableTime)
 	}
 	logger := zap.New(encoder, zap.Level(level), zap.StacktraceLevel(zapcore.PanicLevel))
 	log.SetLogger(logger)

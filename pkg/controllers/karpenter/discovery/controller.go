@@ -31,22 +31,25 @@ func NewController(clk clock.WithTicker, discovery *snapshot.Discovery, series *
 // Name of the controller.
 func (*Controller) Name() string { return "karpenter.discovery" }
 
-// Register adds the loop to the manager.
-func (c *Controller) Register(_ context.Context, m manager.Manager) error { return m.Add(c) }
+// Register looks for the first time, so that no decision is made in ignorance, and adds the loop to the manager.
+func (c *Controller) Register(ctx context.Context, m manager.Manager) error {
+	c.look(ctx)
+	return m.Add(c)
+}
 
 // NeedLeaderElection is false: every replica has to know before it leads.
 func (*Controller) NeedLeaderElection() bool { return false }
 
-// Start looks at once and then once per period. What is known stays where Karpenter cannot be looked at.
+// Start looks once per period. What is known stays where Karpenter cannot be looked at.
 func (c *Controller) Start(ctx context.Context) error {
 	ticker := c.clock.NewTicker(period)
 	defer ticker.Stop()
 	for {
-		c.look(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C():
+			c.look(ctx)
 		}
 	}
 }

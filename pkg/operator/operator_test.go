@@ -1,0 +1,125 @@
+package operator
+
+import (
+	"testing"
+
+	"github.com/spf13/pflag"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
+	podutils "sigs.k8s.io/karpenter/pkg/utils/pod"
+
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+)
+
+func TestFlags(t *testing.T) {
+	for name, test := range map[string]struct {
+		args []string
+		want string
+	}{
+		"the defaults are valid":                    {},
+		"a level that does not exist is refused":    {args: []string{"--log-level=loud"}, want: "write debug, info or error"},
+		"a format that does not exist is refused":   {args: []string{"--log-format=xml"}, want: "write json or console"},
+		"no requests at all is refused":             {args: []string{"--kube-api-qps=0"}, want: "leave them out for the defaults"},
+		"a version that is none is refused":         {args: []string{"--karpenter-version=new"}, want: "write for example 1.15.0"},
+		"a version is taken":                        {args: []string{"--karpenter-version=1.14.2"}},
+		"anything but true, false, auto is refused": {args: []string{"--karpenter-node-repair=maybe"}, want: "write true, false or auto"},
+		"whether Karpenter repairs may be said":     {args: []string{"--karpenter-node-repair=false"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			options := Options{}
+			flags := pflag.NewFlagSet("controller", pflag.ContinueOnError)
+			options.AddFlags(flags)
+			require.NoError(t, flags.Parse(test.args))
+			err := options.Validate()
+			if test.want == "" {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorContains(t, err, test.want)
+		})
+	}
+}
+
+func TestOnlyWhatTheFlagsSayOverridesWhatIsFound(t *testing.T) {
+	require.Nil(t, (&Options{KarpenterNodeRepair: "auto"}).karpenterOverrides().OwnRepair)
+	require.True(t, *(&Options{KarpenterNodeRepair: "true"}).karpenterOverrides().OwnRepair)
+	require.False(t, *(&Options{KarpenterNodeRepair: "false"}).karpenterOverrides().OwnRepair)
+}
+
+func TestMissingDefinitionsAreNamedWithWhatToApply(t *testing.T) {
+	mapper := meta.NewDefaultRESTMapper(nil)
+	karpenter := schema.GroupVersion{Group: "karpenter.sh", Version: "v1"}
+	mapper.Add(karpenter.WithKind("NodePool"), meta.RESTScopeRoot)
+	mapper.Add(karpenter.WithKind("NodeClaim"), meta.RESTScopeRoot)
+	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("NodeHealth"), meta.RESTScopeRoot)
+	err := CheckKinds(mapper)
+	require.EqualError(t, err, "the API server does not know RepairPolicy.autorepair.sh: kubectl apply --server-side -f pkg/apis/crds\n"+
+		"the API server does not know NodeRepair.autorepair.sh: kubectl apply --server-side -f pkg/apis/crds")
+	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("RepairPolicy"), meta.RESTScopeRoot)
+	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("NodeRepair"), meta.RESTScopeRoot)
+	require.NoError(t, CheckKinds(mapper))
+}
+
+func TestTheSchemeKnowsEveryNeededKind(t *testing.T) {
+	for _, need := range needed {
+		require.True(t, NewScheme().Recognizes(need.kind), need.kind)
+	}
+}
+
+func TestASlimPodStillAnswersWhatIsAskedOfIt(t *testing.T) {
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "ns", Name: "a", Labels: map[string]string{"app": "a"},
+			Annotations:     map[string]string{karpv1.DoNotDisruptAnnotationKey: "true", "big": "text", lastApplied: "text"},
+			ManagedFields:   []metav1.ManagedFieldsEntry{{Manager: "somebody"}},
+			OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "a"}},
+			Finalizers:      []string{"example.com/wait"},
+		},
+		Spec: corev1.PodSpec{
+			NodeName: "node",
+			Containers: []corev1.Container{{
+				Name: "main", Image: "image", Env: []corev1.EnvVar{{Name: "A", Value: "b"}},
+				Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1")}},
+			}},
+			Volumes: []corev1.Volume{{Name: "v"}},
+		},
+		Status: corev1.PodStatus{
+			Phase:             corev1.PodRunning,
+			Conditions:        []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, Message: "long"}},
+			ContainerStatuses: []corev1.ContainerStatus{{Name: "main", State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1}}, ImageID: "image"}},
+		},
+	}
+	slimPod(pod)
+	require.Equal(t, map[string]string{karpv1.DoNotDisruptAnnotationKey: "true"}, pod.Annotations)
+	require.Nil(t, pod.ManagedFields)
+	require.Empty(t, pod.Spec.Volumes)
+	require.Empty(t, pod.Spec.Containers[0].Env)
+	require.Equal(t, "1", pod.Spec.Containers[0].Resources.Requests.Cpu().String())
+	require.Equal(t, "node", pod.Spec.NodeName)
+	require.Equal(t, map[string]string{"app": "a"}, pod.Labels)
+	require.Equal(t, []string{"example.com/wait"}, pod.Finalizers)
+	require.True(t, podutils.IsReschedulable(pod))
+	require.Equal(t, corev1.ConditionTrue, pod.Status.Conditions[0].Status)
+	require.NotNil(t, pod.Status.ContainerStatuses[0].State.Terminated)
+}
+
+func TestASlimNodeKeepsAllButItsLists(t *testing.T) {
+	node := &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{karpv1.DoNotRepairAnnotationKey: "true", lastApplied: "text"}},
+		Spec:       corev1.NodeSpec{Taints: []corev1.Taint{v1alpha1.UnhealthyTaint}},
+		Status: corev1.NodeStatus{
+			Images:     []corev1.ContainerImage{{Names: []string{"image"}}},
+			Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionFalse, Message: "kubelet is gone"}},
+		},
+	}
+	slimNode(node)
+	require.Empty(t, node.Status.Images)
+	require.Equal(t, map[string]string{karpv1.DoNotRepairAnnotationKey: "true"}, node.Annotations)
+	require.Equal(t, "kubelet is gone", node.Status.Conditions[0].Message)
+	require.Len(t, node.Spec.Taints, 1)
+}
