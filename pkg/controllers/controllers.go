@@ -21,6 +21,7 @@ import (
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/noderepair/execution"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/noderepair/history"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/noderepair/janitor"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/detector/cluster"
 	method "github.com/autorepair-sh/karpenter-autorepair/pkg/disruption"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/metrics"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/repair"
@@ -40,8 +41,9 @@ const (
 )
 
 // New lists the controllers, in the order of the way of the data.
-func New(m manager.Manager, clk clock.WithTicker, found *snapshot.Discovery, series *metrics.Metrics) []Controller {
+func New(m manager.Manager, clk clock.WithTicker, found *snapshot.Discovery, series *metrics.Metrics, mappings []cluster.Mapping) []Controller {
 	kubeClient, apiReader := m.GetClient(), m.GetAPIReader()
+	recorder := m.GetEventRecorder("autorepair")
 	changed := make(chan event.GenericEvent, 1024)
 	board := method.NewBoard(func(nodeClaim string) {
 		changed <- event.GenericEvent{Object: &karpv1.NodeClaim{ObjectMeta: metav1.ObjectMeta{Name: nodeClaim}}}
@@ -49,11 +51,11 @@ func New(m manager.Manager, clk clock.WithTicker, found *snapshot.Discovery, ser
 	gatherer := snapshot.NewGatherer(clk, kubeClient, found.Karpenter, true)
 	repairs := func(ctx context.Context) ([]v1alpha1.NodeRepair, error) { return snapshot.ListRepairs(ctx, apiReader) }
 	unhealthy := method.NewMethod(gatherer, method.NewInKindPlanner(), board, repairs)
-	executor := &repair.Executor{Client: kubeClient, Reader: apiReader, Clock: clk, Recorder: m.GetEventRecorder("autorepair"), Snapshot: gatherer}
+	executor := &repair.Executor{Client: kubeClient, Reader: apiReader, Clock: clk, Recorder: recorder, Snapshot: gatherer}
 	return []Controller{
 		discovery.NewController(clk, found, series),
-		detection.New(kubeClient),
-		conditions.NewController(clk, kubeClient, m.GetEventRecorder("autorepair"), board, changed),
+		detection.NewController(clk, kubeClient, recorder, mappings),
+		conditions.NewController(clk, kubeClient, recorder, board, changed),
 		guard.NewController(clk, kubeClient, found.Karpenter),
 		disruption.NewController(clk, kubeClient, apiReader, unhealthy, board, series.ObserveDecision),
 		execution.NewController(kubeClient, executor),

@@ -23,6 +23,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/detector/cluster"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/metrics"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/snapshot"
 )
@@ -31,6 +32,10 @@ import (
 func Run(ctx context.Context, options Options, version string) error {
 	if err := options.Validate(); err != nil {
 		return err
+	}
+	mappings, err := cluster.LoadNodeConditions(options.NodeConditionsConfig)
+	if err != nil {
+		return err //nolint:wrapcheck // says all there is to say
 	}
 	setLogger(options)
 	config, err := restConfig(options, version)
@@ -60,7 +65,7 @@ func Run(ctx context.Context, options Options, version string) error {
 		return err
 	}
 	discovery := snapshot.NewDiscovery(m.GetAPIReader(), options.karpenterOverrides())
-	for _, controller := range controllers.New(m, clock.RealClock{}, discovery, series) {
+	for _, controller := range controllers.New(m, clock.RealClock{}, discovery, series, mappings) {
 		if err := controller.Register(ctx, m); err != nil {
 			return fmt.Errorf("registering controller %s, %w", controller.Name(), err)
 		}

@@ -27,6 +27,7 @@ type Options struct {
 	LogFormat               string
 	KarpenterVersion        string
 	KarpenterNodeRepair     string
+	NodeConditionsConfig    string
 }
 
 // AddFlags binds the flags, with their defaults.
@@ -41,6 +42,7 @@ func (o *Options) AddFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.LogLevel, "log-level", "info", "debug, info or error")
 	flags.StringVar(&o.LogFormat, "log-format", "json", "json or console")
 	flags.StringVar(&o.KarpenterVersion, "karpenter-version", "", "version of the Karpenter beside, for example 1.15.0; empty to read it from its Deployment")
+	flags.StringVar(&o.NodeConditionsConfig, "node-conditions-config", "", "file that makes findings of more Node conditions, a YAML list of {conditionType, conditionStatus, reasonPattern, finding: {reason, category, severity, message}}; it comes before what is known anyway")
 	flags.StringVar(&o.KarpenterNodeRepair, "karpenter-node-repair", "auto", "whether Karpenter's feature gate NodeRepair is on: true, false, or auto to read it from its Deployment")
 }
 
