@@ -5,6 +5,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/samber/lo"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/event"
@@ -21,8 +22,10 @@ import (
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/noderepair/execution"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/noderepair/history"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/noderepair/janitor"
+	policystatus "github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/repairpolicy/status"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/detector/cluster"
 	method "github.com/autorepair-sh/karpenter-autorepair/pkg/disruption"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/health"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/metrics"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/repair"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/snapshot"
@@ -56,6 +59,7 @@ func New(m manager.Manager, clk clock.WithTicker, found *snapshot.Discovery, ser
 		discovery.NewController(clk, found, series),
 		detection.NewController(clk, kubeClient, recorder, mappings),
 		conditions.NewController(clk, kubeClient, recorder, board, changed),
+		policystatus.NewController(clk, kubeClient, known, lo.Map(health.Reasons, func(r health.Reason, _ int) string { return r.Name })),
 		guard.NewController(clk, kubeClient, found.Karpenter),
 		disruption.NewController(clk, kubeClient, apiReader, unhealthy, board, series.ObserveDecision),
 		execution.NewController(kubeClient, executor),
@@ -63,4 +67,9 @@ func New(m manager.Manager, clk clock.WithTicker, found *snapshot.Discovery, ser
 		janitor.NewController(clk, kubeClient, apiReader, executor),
 		controllermetrics.NewController(clk, kubeClient, board, series),
 	}
+}
+
+func known(reason string) bool {
+	_, ok := health.Lookup(reason)
+	return ok
 }

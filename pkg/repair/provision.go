@@ -93,7 +93,7 @@ func (e *Executor) launch(ctx context.Context, repair *v1alpha1.NodeRepair) (pro
 	claim, err := replacement.InKind(input)
 	if err != nil {
 		letGoAs(repair, v1alpha1.PhaseFailed, err.Error())
-		return through, nil //nolint:nilerr // it is told on the NodeRepair: trying again would not help
+		return through, nil // told on the NodeRepair: trying again would not help
 	}
 	made, err := e.create(ctx, repair, claim)
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 
 	"github.com/samber/lo"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
@@ -117,7 +116,7 @@ func (e *Executor) deleteNodeClaim(ctx context.Context, repair *v1alpha1.NodeRep
 	if e.taken(repair, claim, n) {
 		return through, nil
 	}
-	uid := types.UID(repair.Spec.NodeClaim.UID)
+	uid := repair.Spec.NodeClaim.UID
 	if err := e.Client.Delete(ctx, claim, client.Preconditions{UID: &uid}); client.IgnoreNotFound(err) != nil {
 		return progress{}, fmt.Errorf("deleting the nodeclaim, %w", err)
 	}
