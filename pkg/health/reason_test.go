@@ -34,3 +34,15 @@ func TestLookup(t *testing.T) {
 		})
 	}
 }
+
+func TestReasonsAreFoundAsThemselves(t *testing.T) {
+	for _, r := range health.Reasons {
+		reason := r.Name
+		if r.Pattern != "" {
+			reason = r.Example
+		}
+		got, ok := health.Lookup(reason)
+		require.True(t, ok, reason)
+		require.Equal(t, r, got, "another entry stands before the one for %s", reason)
+	}
+}

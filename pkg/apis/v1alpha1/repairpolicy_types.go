@@ -227,6 +227,7 @@ type RepairPolicySpec struct {
 	Mode Mode `json:"mode,omitempty"`
 
 	// nodeClaimSelector selects NodeClaims by label, for example karpenter.sh/nodepool. Absent: all.
+	// +kubebuilder:validation:XValidation:rule="!has(self.matchExpressions) || self.matchExpressions.all(e, e.operator in ['In', 'NotIn'] ? has(e.values) && size(e.values) > 0 : e.operator in ['Exists', 'DoesNotExist'] && (!has(e.values) || size(e.values) == 0))",message="nodeClaimSelector cannot be read: as operator write In or NotIn with values, or Exists or DoesNotExist without, for example {key: karpenter.sh/nodepool, operator: In, values: [default]}"
 	// +optional
 	NodeClaimSelector *metav1.LabelSelector `json:"nodeClaimSelector,omitempty"`
 
