@@ -33,7 +33,7 @@ var ServiceAccount = client.ObjectKey{Namespace: "autorepair", Name: "autorepair
 
 // manifests that an installation applies, Deployment and default policy apart: the tests run the controller as a
 // process, and bring policies of their own.
-var manifests = []string{"namespace.yaml", "serviceaccount.yaml", "clusterrole.yaml", "clusterrolebinding.yaml", "role.yaml", "rolebinding.yaml"}
+var manifests = []string{"00-namespace.yaml", "serviceaccount.yaml", "clusterrole.yaml", "clusterrolebinding.yaml", "role.yaml", "rolebinding.yaml"}
 
 // Install applies the CRDs and the rights of the controller, and waits until the CRDs are served.
 func (c *Cluster) Install(ctx context.Context) error {
