@@ -6,11 +6,16 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 
+	"github.com/awslabs/operatorpkg/controller"
 	"github.com/samber/lo"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	kwok "sigs.k8s.io/karpenter/kwok/cloudprovider"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 	"sigs.k8s.io/karpenter/pkg/cloudprovider"
 	"sigs.k8s.io/karpenter/pkg/cloudprovider/overlay"
 	karpcontrollers "sigs.k8s.io/karpenter/pkg/controllers"
@@ -20,10 +25,11 @@ import (
 	"sigs.k8s.io/karpenter/pkg/controllers/state"
 	"sigs.k8s.io/karpenter/pkg/operator"
 
-	"github.com/awslabs/operatorpkg/controller"
-
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/node/detection"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/nodeclaim/conditions"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/decision"
+	detector "github.com/autorepair-sh/karpenter-autorepair/pkg/detector/cluster"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/disruption"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/snapshot"
 )
@@ -41,13 +47,18 @@ func main() {
 	cluster := state.NewCluster(op.Clock, op.GetClient(), provider, state.WithRepairPolicyMatcher(matcher))
 	stock := karpcontrollers.NewControllers(ctx, op.Manager, op.Clock, op.GetClient(), op.EventRecorder, provider, undecorated, cluster,
 		op.InstanceTypeStore, op.PredictionStore)
-	op.WithControllers(ctx, lo.Must(withMethod(ctx, op, provider, cluster, stock))...).
+	changed := make(chan event.GenericEvent, 1024)
+	board := disruption.NewBoard(func(nodeClaim string) {
+		changed <- event.GenericEvent{Object: &karpv1.NodeClaim{ObjectMeta: metav1.ObjectMeta{Name: nodeClaim}}}
+	})
+	op.WithControllers(ctx, lo.Must(withMethod(ctx, op, provider, cluster, stock, board))...).
+		WithControllers(ctx, lo.Must(explaining(op, board, changed))...).
 		Start(ctx)
 }
 
 // withMethod puts a disruption controller that knows our Method in the place of Karpenter's.
 func withMethod(ctx context.Context, op *operator.Operator, provider cloudprovider.CloudProvider, cluster *state.Cluster,
-	stock []controller.Controller,
+	stock []controller.Controller, board *disruption.Board,
 ) ([]controller.Controller, error) {
 	provisioner, found := find[*provisioning.Provisioner](stock)
 	queue, foundQueue := find[*karpdisruption.Queue](stock)
@@ -59,7 +70,7 @@ func withMethod(ctx context.Context, op *operator.Operator, provider cloudprovid
 	}, false)
 	planner := disruption.NewSimulationPlanner(op.Clock, op.GetClient(), op.EventRecorder, cluster, provisioner)
 	// There are no NodeRepairs: Karpenter's queue is what is at work.
-	method := disruption.NewMethod(gatherer, planner, disruption.NewBoard(nil), nil)
+	method := disruption.NewMethod(gatherer, planner, board, nil)
 	methods := append([]karpdisruption.Method{method},
 		karpdisruption.NewMethods(ctx, op.Clock, cluster, op.GetClient(), provisioner, provider, op.EventRecorder, queue)...)
 	kept := lo.Reject(stock, func(c controller.Controller, _ int) bool {
@@ -69,6 +80,19 @@ func withMethod(ctx context.Context, op *operator.Operator, provider cloudprovid
 	// The cluster cost that Karpenter's informers keep is out of reach; without one it is summed up anew.
 	return append(kept, karpdisruption.NewController(ctx, op.Clock, op.GetClient(), provisioner, provider, op.EventRecorder, cluster, queue,
 		nil, karpdisruption.WithMethods(methods...))), nil
+}
+
+// explaining are our controllers that find out what is wrong and say it on the NodeClaims, in the same process.
+func explaining(op *operator.Operator, board *disruption.Board, changed chan event.GenericEvent) ([]controller.Controller, error) {
+	mappings, err := detector.LoadNodeConditions("")
+	if err != nil {
+		return nil, fmt.Errorf("reading the node conditions, %w", err)
+	}
+	recorder := op.GetEventRecorder("autorepair")
+	return []controller.Controller{
+		detection.NewController(op.Clock, op.GetClient(), recorder, mappings),
+		conditions.NewController(op.Clock, op.GetClient(), recorder, board, changed),
+	}, nil
 }
 
 func find[T any](controllers []controller.Controller) (T, bool) {
