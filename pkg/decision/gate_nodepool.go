@@ -132,7 +132,7 @@ func limitExceeded(c *candidate) string {
 	slices.Sort(names)
 	replacement := replacementOf(c.node)
 	for _, name := range names {
-		limit, used := limits[name], c.pool.object.Status.Resources[name].DeepCopy()
+		limit, used := limits[name], c.pool.used(name)
 		used.Add(c.pool.launching[name])
 		used.Add(replacement[name])
 		if used.Cmp(limit) > 0 {
@@ -140,6 +140,17 @@ func limitExceeded(c *candidate) string {
 		}
 	}
 	return ""
+}
+
+func (p *poolState) limited() bool { return p.object != nil && len(p.object.Spec.Limits) > 0 }
+
+// used is the larger of what Karpenter counts and what stands: Karpenter's count comes seconds after a node.
+func (p *poolState) used(name corev1.ResourceName) resource.Quantity {
+	counted, standing := p.object.Status.Resources[name], p.standing[name]
+	if standing.Cmp(counted) > 0 {
+		return standing.DeepCopy()
+	}
+	return counted.DeepCopy()
 }
 
 // replacementOf is what a replacement in kind is expected to take up.

@@ -194,6 +194,14 @@ func TestGates(t *testing.T) {
 				LiftedBy: `raise spec.limits of NodePool "default", or set replacement.strategy: TerminateFirstWhereNeeded in the RepairPolicy`,
 			}},
 		},
+		"nodes that Karpenter has not counted yet take up room": {
+			in: input(withOthers(node("b")), withPool(cpuLimit("11", "0"))),
+			want: want{{
+				Reason:   BlockerNodePoolLimits,
+				Message:  `NodePool "default" has no room for a replacement: limit of cpu is 11, and with one it would use 12`,
+				LiftedBy: `raise spec.limits of NodePool "default", or set replacement.strategy: TerminateFirstWhereNeeded in the RepairPolicy`,
+			}},
+		},
 		"a replacement that is on its way takes up room": {
 			in: input(withOthers(node("b")), withPool(cpuLimit("12", "8")), withRepairs(repair("b", v1alpha1.PhaseProvisioning))),
 			want: want{{

@@ -31,6 +31,8 @@ type poolState struct {
 	// nodes that count towards percentages of a budget.
 	nodes    int
 	inFlight []flight
+	// standing is what the launched nodes take up. Karpenter counts the same in the NodePool's status, seconds later.
+	standing corev1.ResourceList
 	// launching is what replacements will take up that Karpenter does not count yet.
 	launching corev1.ResourceList
 	record    record
@@ -108,6 +110,9 @@ func compareEnds(a, b *v1alpha1.NodeRepair) int {
 
 func (ix *index) addNode(node *Node) {
 	pool := ix.pool(node.NodePool)
+	if len(node.Capacity) > 0 && pool.limited() {
+		pool.standing = plus(pool.standing, replacementOf(node))
+	}
 	if countsTowardsBudget(node) {
 		pool.nodes++
 		if f, ok := ix.flightOf(node); ok {

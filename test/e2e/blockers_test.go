@@ -93,7 +93,7 @@ func TestABlockedNodeIsLeftAloneAndSaysWhy(t *testing.T) {
 	for name, b := range blockers {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := begin(t, name)
+			s := begin(t, "blocked-"+name)
 			node := s.pool(1, b.pool...)[0].Name
 			s.policy(lo.Ternary(b.policy != nil, b.policy, func(*v1alpha1.RepairPolicy) {}))
 			if b.before != nil {

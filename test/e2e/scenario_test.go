@@ -105,6 +105,10 @@ func (s *scenario) pool(nodes int32, overrides ...any) []corev1.Node {
 		if got := len(s.readyNodes()); got < int(nodes) {
 			return fmt.Errorf("%d of %d nodes are initialized", got, nodes)
 		}
+		// Karpenter writes the Node's label before the NodeClaim's status.
+		if named := lo.CountBy(s.claims(), func(c karpv1.NodeClaim) bool { return c.Status.NodeName != "" }); named < int(nodes) {
+			return fmt.Errorf("%d of %d NodeClaims name their node", named, nodes)
+		}
 		return s.deploymentAvailable(nodes)
 	})
 	return s.readyNodes()

@@ -77,7 +77,7 @@ func up(ctx context.Context, t *testing.T) *cluster.Cluster {
 	require.NoError(t, err)
 	plain, err := cluster.Up(ctx, cluster.Options{Name: "inside", Karpenter: "none"})
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, plain.Down(context.Background())) })
+	t.Cleanup(func() { require.NoError(t, plain.Down(context.WithoutCancel(ctx))) })
 	require.NoError(t, plain.Install(ctx))
 	c, err := cluster.Up(ctx, cluster.Options{Name: "inside", Karpenter: binary})
 	require.NoError(t, err)
