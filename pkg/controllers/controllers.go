@@ -54,7 +54,9 @@ func New(m manager.Manager, clk clock.WithTicker, found *snapshot.Discovery, ser
 	gatherer := snapshot.NewGatherer(clk, kubeClient, found.Karpenter, true)
 	repairs := func(ctx context.Context) ([]v1alpha1.NodeRepair, error) { return snapshot.ListRepairs(ctx, apiReader) }
 	unhealthy := method.NewMethod(gatherer, method.NewInKindPlanner(), board, repairs)
-	executor := &repair.Executor{Client: kubeClient, Reader: apiReader, Clock: clk, Recorder: recorder, Snapshot: gatherer}
+	executor := &repair.Executor{
+		Client: kubeClient, Reader: apiReader, Clock: clk, Recorder: recorder, Snapshot: gatherer, Karpenter: found.Karpenter,
+	}
 	return []Controller{
 		discovery.NewController(clk, found, series),
 		detection.NewController(clk, kubeClient, recorder, mappings),

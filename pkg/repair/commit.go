@@ -3,15 +3,12 @@ package repair
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sort"
 
 	"github.com/samber/lo"
 	corev1 "k8s.io/api/core/v1"
-	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	nodeutils "sigs.k8s.io/karpenter/pkg/utils/node"
 	podutils "sigs.k8s.io/karpenter/pkg/utils/pod"
@@ -26,8 +23,6 @@ const (
 	maxEvidenceConditions = 32
 	maxEvidenceLabels     = 128
 	maxEvidencePods       = 256
-	maxEvidenceEvents     = 20
-	maxEventRunes         = 500
 )
 
 // commit keeps what is known of the node, since it will be gone. From its creation on the repair holds the budget.
@@ -69,26 +64,10 @@ func (e *Executor) evidence(ctx context.Context, repair *v1alpha1.NodeRepair) (*
 	evidence.Pods = lo.Subset(lo.Map(pods, func(p *corev1.Pod, _ int) string { return p.Namespace + "/" + p.Name }), 0, maxEvidencePods)
 	sort.Strings(evidence.Pods)
 	evidence.ReschedulablePods = int32(lo.CountBy(pods, podutils.IsReschedulable))
-	if evidence.Events, err = e.nodeEvents(ctx, n.Name); err != nil {
+	if evidence.Events, err = e.nodeEvents.of(ctx, e.Reader, e.Clock, n.Name); err != nil {
 		return nil, err
 	}
 	return evidence, nil
-}
-
-// nodeEvents gives the last events of the node, one line each, newest last. They are read past the cache: nobody else
-// needs them.
-func (e *Executor) nodeEvents(ctx context.Context, name string) ([]string, error) {
-	list := &eventsv1.EventList{}
-	selector := client.MatchingFieldsSelector{Selector: fields.AndSelectors(
-		fields.OneTermEqualSelector("regarding.kind", "Node"), fields.OneTermEqualSelector("regarding.name", name))}
-	if err := e.Reader.List(ctx, list, selector); err != nil {
-		return nil, fmt.Errorf("listing the events of the node, %w", err)
-	}
-	slices.SortFunc(list.Items, func(a, b eventsv1.Event) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
-	items := list.Items[max(0, len(list.Items)-maxEvidenceEvents):]
-	return lo.Map(items, func(event eventsv1.Event, _ int) string {
-		return lo.Substring(fmt.Sprintf("%s %s %s: %s", event.CreationTimestamp.UTC().Format("2006-01-02T15:04:05Z"), event.Type, event.Reason, event.Note), 0, maxEventRunes)
-	}), nil
 }
 
 // domains that the node shares with others, for the slow start of correlated failures.

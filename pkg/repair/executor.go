@@ -5,7 +5,6 @@ package repair
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -40,9 +39,11 @@ type Executor struct {
 	Clock    clock.Clock
 	Recorder events.EventRecorder
 	Snapshot Snapshot
+	// Karpenter tells what is known of the Karpenter beside us.
+	Karpenter func() decision.Karpenter
 
-	// launching is held while a replacement is counted and made, so that no two make the last one allowed.
-	launching sync.Mutex
+	launching  launching
+	nodeEvents nodeEvents
 }
 
 // progress is what one phase has come to.
@@ -56,22 +57,25 @@ var through = progress{}
 func wait(again time.Duration) progress { return progress{again: max(again, time.Millisecond)} }
 
 // Step takes the repair as far as it goes now, and says when to look again; zero where there is nothing left to do.
-// What was reached is written before the next phase begins.
+// What was reached is written once, at the end: every phase can be repeated, so what a crash keeps from being written
+// is done again, and a storm costs the API server half as many writes.
 func (e *Executor) Step(ctx context.Context, repair *v1alpha1.NodeRepair) (time.Duration, error) {
+	before := repair.DeepCopy()
+	p, err := e.advance(ctx, repair)
+	if writeErr := e.write(ctx, before, repair); writeErr != nil {
+		return 0, writeErr
+	}
+	return p.again, err
+}
+
+// advance goes from phase to phase until one has to wait.
+func (e *Executor) advance(ctx context.Context, repair *v1alpha1.NodeRepair) (progress, error) {
 	for !repair.Finished() {
-		before := repair.DeepCopy()
-		p, err := e.phase(ctx, repair)
-		if writeErr := e.write(ctx, before, repair); writeErr != nil {
-			return 0, writeErr
-		}
-		if err != nil {
-			return 0, err
-		}
-		if p.again > 0 {
-			return p.again, nil
+		if p, err := e.phase(ctx, repair); err != nil || p.again > 0 {
+			return p, err
 		}
 	}
-	return 0, nil
+	return through, nil
 }
 
 func (e *Executor) phase(ctx context.Context, repair *v1alpha1.NodeRepair) (progress, error) {

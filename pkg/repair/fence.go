@@ -23,7 +23,8 @@ func (e *Executor) fence(ctx context.Context, repair *v1alpha1.NodeRepair) (prog
 	if stop, err := e.stopped(ctx, repair); err != nil || stop {
 		return through, err
 	}
-	n, err := node(ctx, e.Reader, repair.Spec.NodeName)
+	// From the cache: the write fails where that is behind.
+	n, err := node(ctx, e.Client, repair.Spec.NodeName)
 	if err != nil {
 		return progress{}, err
 	}
@@ -31,20 +32,14 @@ func (e *Executor) fence(ctx context.Context, repair *v1alpha1.NodeRepair) (prog
 		e.setCondition(repair, v1alpha1.RepairConditionFenced, metav1.ConditionTrue, "NodeGone", "there is no Node to fence")
 		return to(repair, v1alpha1.PhaseProvisioning, "a replacement is about to be made"), nil
 	}
-	in, err := e.Snapshot.Gather(ctx)
-	if err != nil {
-		return progress{}, fmt.Errorf("gathering, %w", err)
-	}
 	// karpenter.sh/do-not-repair is left to people where Karpenter would not repair anyway.
-	keepOffRepair := in.Karpenter.OwnRepair && in.Karpenter.HonoursDoNotRepair
-	if err := e.putFence(ctx, n, repair.UID, keepOffRepair); err != nil {
+	karpenter := e.Karpenter()
+	// The write answers with the Node as it is from then on.
+	if err := e.putFence(ctx, n, repair.UID, karpenter.OwnRepair && karpenter.HonoursDoNotRepair); err != nil {
 		return progress{}, err
 	}
 	claim, err := nodeClaim(ctx, e.Reader, repair)
 	if err != nil {
-		return progress{}, err
-	}
-	if n, err = node(ctx, e.Reader, repair.Spec.NodeName); err != nil {
 		return progress{}, err
 	}
 	if e.taken(repair, claim, n) {

@@ -95,9 +95,9 @@ func (e *Executor) launch(ctx context.Context, repair *v1alpha1.NodeRepair) (pro
 		letGoAs(repair, v1alpha1.PhaseFailed, err.Error())
 		return through, nil // told on the NodeRepair: trying again would not help
 	}
-	made, err := e.create(ctx, repair, claim)
+	made, err := e.launching.create(ctx, e.Client, e.Clock, claim, lo.FromPtrOr(repair.Spec.Replacement.MaxLaunching, 5))
 	if err != nil {
-		return progress{}, err
+		return progress{}, fmt.Errorf("making the replacement, %w", err)
 	}
 	if !made {
 		repair.Status.Message = "waiting until fewer replacements are unlaunched: they stall Karpenter"
@@ -110,33 +110,6 @@ func (e *Executor) launch(ctx context.Context, repair *v1alpha1.NodeRepair) (pro
 	e.setCondition(repair, v1alpha1.RepairConditionProvisioned, metav1.ConditionFalse, "Launching", fmt.Sprintf("NodeClaim %s has been made", claim.Name))
 	repair.Status.Message = fmt.Sprintf("NodeClaim %s has been made as replacement", claim.Name)
 	return through, nil
-}
-
-// create makes the NodeClaim, or finds that an earlier try has; false where too many are unlaunched. They are counted
-// past the cache, one repair at a time.
-func (e *Executor) create(ctx context.Context, repair *v1alpha1.NodeRepair, claim *karpv1.NodeClaim) (bool, error) {
-	e.launching.Lock()
-	defer e.launching.Unlock()
-	ours := &karpv1.NodeClaimList{}
-	if err := e.Reader.List(ctx, ours, client.HasLabels{v1alpha1.NodeRepairLabel}); err != nil {
-		return false, fmt.Errorf("listing replacements, %w", err)
-	}
-	unlaunched := 0
-	for i := range ours.Items {
-		if ours.Items[i].Name == claim.Name {
-			return true, nil // an earlier try made it, and crashed before it wrote so
-		}
-		if ours.Items[i].DeletionTimestamp.IsZero() && !ours.Items[i].StatusConditions().Get(karpv1.ConditionTypeLaunched).IsTrue() {
-			unlaunched++
-		}
-	}
-	if unlaunched >= int(lo.FromPtrOr(repair.Spec.Replacement.MaxLaunching, 5)) {
-		return false, nil
-	}
-	if err := e.Client.Create(ctx, claim); err != nil {
-		return false, fmt.Errorf("making the replacement, %w", err)
-	}
-	return true, nil
 }
 
 // replacementInput gathers what a replacement is made from. problem says, in words, why none can be made now.

@@ -6,7 +6,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	karpapis "sigs.k8s.io/karpenter/pkg/apis"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
@@ -17,7 +16,8 @@ func changed(before, after *v1alpha1.NodeRepair) bool {
 	return !equality.Semantic.DeepEqual(before.Status, after.Status)
 }
 
-// tell says on the Node, the NodeClaim and the NodeRepair that a new phase was reached; only once it has been written.
+// tell says on the NodeClaim that a new phase was reached, and on the Node when the repair began and when it ended;
+// only once it has been written.
 func (e *Executor) tell(before, after *v1alpha1.NodeRepair) {
 	if before.Status.Phase == after.Status.Phase {
 		return
@@ -26,21 +26,17 @@ func (e *Executor) tell(before, after *v1alpha1.NodeRepair) {
 	if after.Status.Phase == v1alpha1.PhaseFailed {
 		kind = corev1.EventTypeWarning
 	}
-	for _, object := range subjects(after) {
-		e.Recorder.Eventf(object, after, kind, "Repair"+string(after.Status.Phase), string(after.Spec.Action), "%s", after.Status.Message)
-	}
-}
-
-func subjects(repair *v1alpha1.NodeRepair) []runtime.Object {
-	out := []runtime.Object{repair, &karpv1.NodeClaim{
+	subjects := []runtime.Object{&karpv1.NodeClaim{
 		TypeMeta:   metav1.TypeMeta{APIVersion: karpapis.Group + "/v1", Kind: "NodeClaim"},
-		ObjectMeta: metav1.ObjectMeta{Name: repair.Spec.NodeClaim.Name, UID: repair.Spec.NodeClaim.UID},
+		ObjectMeta: metav1.ObjectMeta{Name: after.Spec.NodeClaim.Name, UID: after.Spec.NodeClaim.UID},
 	}}
-	if repair.Spec.NodeName != "" {
-		out = append(out, client.Object(&corev1.Node{
+	if after.Spec.NodeName != "" && (before.Status.Phase == "" || after.Finished()) {
+		subjects = append(subjects, &corev1.Node{
 			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Node"},
-			ObjectMeta: metav1.ObjectMeta{Name: repair.Spec.NodeName},
-		}))
+			ObjectMeta: metav1.ObjectMeta{Name: after.Spec.NodeName},
+		})
 	}
-	return out
+	for _, subject := range subjects {
+		e.Recorder.Eventf(subject, after, kind, "Repair"+string(after.Status.Phase), string(after.Spec.Action), "%s", after.Status.Message)
+	}
 }

@@ -15,9 +15,10 @@ import (
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/decision"
 )
 
-// Refresh reads one node anew, past the cache: its NodeClaim, Node, NodeHealth, NodePool and pods, and all
-// RepairPolicies and NodeRepairs. It replaces their entries in the Input and moves its Now. A NodeClaim that is gone
-// leaves the Input. It is for the last look before what cannot be undone.
+// Refresh reads one node anew, by the reader: its NodeClaim, Node, NodeHealth, NodePool and pods, and all
+// RepairPolicies. NodeRepairs come from the cache: nobody else writes them, and a list of them carries all their
+// evidence. It replaces their entries in the Input and moves its Now. A NodeClaim that is gone leaves the Input. It is
+// for the last look before what cannot be undone.
 func (g *Gatherer) Refresh(ctx context.Context, reader client.Reader, in *decision.Input, nodeClaimName string) error {
 	ctx = WithKarpenterOptions(ctx)
 	nodeClaim := &karpv1.NodeClaim{}
@@ -32,7 +33,7 @@ func (g *Gatherer) Refresh(ctx context.Context, reader client.Reader, in *decisi
 	if err != nil {
 		return err
 	}
-	if in.Repairs, err = ListRepairs(ctx, reader); err != nil {
+	if in.Repairs, err = ListRepairs(ctx, g.cache); err != nil {
 		return err
 	}
 	nodePool, err := refreshNodePool(ctx, reader, in, nodeClaim.Labels[karpv1.NodePoolLabelKey])

@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
@@ -150,29 +151,39 @@ func storm(ctx context.Context, c *cluster.Cluster, name string, sick int) (floa
 	for _, node := range nodes[:sick] {
 		left[node.Name] = true
 	}
-	lastSaid := len(left)
-	err = wait.PollUntilContextTimeout(ctx, 250*time.Millisecond, 15*time.Minute, true, func(ctx context.Context) (bool, error) {
-		list := &metav1.PartialObjectMetadataList{}
-		list.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("NodeList"))
-		if err := c.Client.List(ctx, list); err != nil {
-			return false, fmt.Errorf("listing Nodes, %w", err)
-		}
-		there := 0
-		for _, node := range list.Items {
-			if left[node.Name] {
-				there++
-			}
-		}
-		if there < lastSaid-9 || (there < lastSaid && there == 0) {
-			lastSaid = there
-			say("%s: %d sick nodes left, %.1f s after the toleration", name, there, time.Since(eligible).Seconds())
-		}
-		return there == 0, nil
-	})
-	if err != nil {
+	if err := gone(ctx, c, left, func(there int) {
+		say("%s: %d sick nodes left, %.1f s after the toleration", name, there, time.Since(eligible).Seconds())
+	}); err != nil {
 		return 0, fmt.Errorf("waiting for the sick nodes to go, %w", err)
 	}
 	return time.Since(eligible).Seconds(), nil
+}
+
+// gone watches until all the nodes are gone; polling would take from the API server what is measured.
+func gone(ctx context.Context, c *cluster.Cluster, left map[string]bool, progress func(there int)) error {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Minute)
+	defer cancel()
+	nodes := &metav1.PartialObjectMetadataList{}
+	nodes.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("NodeList"))
+	w, err := c.Client.Watch(ctx, nodes)
+	if err != nil {
+		return fmt.Errorf("watching Nodes, %w", err)
+	}
+	defer w.Stop()
+	for event := range w.ResultChan() {
+		node, ok := event.Object.(*metav1.PartialObjectMetadata)
+		if !ok || event.Type != watch.Deleted || !left[node.Name] {
+			continue
+		}
+		delete(left, node.Name)
+		if len(left)%10 == 0 {
+			progress(len(left))
+		}
+		if len(left) == 0 {
+			return nil
+		}
+	}
+	return fmt.Errorf("%d of the sick nodes are still there when the watch ends", len(left))
 }
 
 // measureLatency breaks and heals nodes one after another, and takes the time until a watcher sees the NodeClaim

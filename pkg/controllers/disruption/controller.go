@@ -4,22 +4,28 @@ package disruption
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	karpdisruption "sigs.k8s.io/karpenter/pkg/controllers/disruption"
 
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/disruption"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/snapshot"
 )
 
 // lookAgain is how long a sick node waits at most for the next pass: not everything that holds it back is watched.
 const lookAgain = 10 * time.Second
+
+// writesAtOnce is how many NodeRepairs of one pass are written at the same time.
+const writesAtOnce = 10
 
 // Controller decides about all sick nodes in one pass.
 type Controller struct {
@@ -74,24 +80,30 @@ func (c *Controller) commit(ctx context.Context, commands []karpdisruption.Comma
 	if err != nil {
 		return err
 	}
+	var repairs []*v1alpha1.NodeRepair
 	for _, command := range commands {
 		for _, candidate := range command.Candidates {
 			d, ok := c.board.Get(candidate.NodeClaim.UID)
-			if !ok || !d.Admitted || atWork(existing, candidate.NodeClaim.UID) {
-				continue
+			if ok && d.Admitted && !atWork(existing, candidate.NodeClaim.UID) {
+				repairs = append(repairs, newNodeRepair(d, nextName(existing, candidate.NodeClaim.Name), len(command.Replacements)))
 			}
-			repair := newNodeRepair(d, nextName(existing, candidate.NodeClaim.Name), len(command.Replacements))
-			if err := c.kubeClient.Create(ctx, repair); err != nil {
-				if apierrors.IsAlreadyExists(err) {
-					continue
-				}
-				return fmt.Errorf("creating noderepair, %w", err)
-			}
-			existing = append(existing, *repair)
-			log.FromContext(ctx).Info("committed to a repair", "NodeRepair", repair.Name, "NodeClaim", repair.Spec.NodeClaim.Name,
-				"Node", repair.Spec.NodeName, "action", repair.Spec.Action, "reason", repair.Spec.Cause.Reason)
 		}
 	}
+	// Each is within the budget by itself, so those that succeed stand although others fail.
+	errs := make([]error, len(repairs))
+	workqueue.ParallelizeUntil(ctx, writesAtOnce, len(repairs), func(i int) { errs[i] = c.create(ctx, repairs[i]) })
+	return errors.Join(errs...)
+}
+
+func (c *Controller) create(ctx context.Context, repair *v1alpha1.NodeRepair) error {
+	if err := c.kubeClient.Create(ctx, repair); err != nil {
+		if apierrors.IsAlreadyExists(err) {
+			return nil
+		}
+		return fmt.Errorf("creating noderepair, %w", err)
+	}
+	log.FromContext(ctx).Info("committed to a repair", "NodeRepair", repair.Name, "NodeClaim", repair.Spec.NodeClaim.Name,
+		"Node", repair.Spec.NodeName, "action", repair.Spec.Action, "reason", repair.Spec.Cause.Reason)
 	return nil
 }
 

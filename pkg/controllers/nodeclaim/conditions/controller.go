@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/awslabs/operatorpkg/status"
 	"github.com/samber/lo"
@@ -47,12 +48,13 @@ type Controller struct {
 	mu       sync.Mutex
 	versions string
 	policies *diagnosis.Policies
+	written  map[types.UID]time.Time // of the NodeClaims that were written within writeEvery
 }
 
 // NewController makes the writer of our conditions. changed brings the names of NodeClaims whose decision on the board
 // has changed.
 func NewController(clk clock.Clock, kubeClient client.Client, recorder events.EventRecorder, board *disruption.Board, changed chan event.GenericEvent) *Controller {
-	return &Controller{clock: clk, kubeClient: kubeClient, recorder: recorder, board: board, changed: changed}
+	return &Controller{clock: clk, kubeClient: kubeClient, recorder: recorder, board: board, changed: changed, written: map[types.UID]time.Time{}}
 }
 
 // Name of the controller.
@@ -68,6 +70,9 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 	if err != nil {
 		return reconcile.Result{}, err
 	}
+	if !claim.DeletionTimestamp.IsZero() && len(diagnosed.Facts) == 0 {
+		return reconcile.Result{}, nil // its Node is gone, and it is about to go; what it says stays
+	}
 	repair, err := c.repair(ctx, claim.UID)
 	if err != nil {
 		return reconcile.Result{}, err
@@ -80,6 +85,9 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 	existing := ours(claim)
 	wanted := explain.Merge(existing, explain.Conditions(now, diagnosed, dec, repair), metav1.NewTime(now))
 	if !same(existing, wanted) {
+		if pause := c.pause(claim, repair, wanted, now); pause > 0 {
+			return reconcile.Result{RequeueAfter: pause}, nil
+		}
 		if err := c.apply(ctx, claim, wanted); err != nil {
 			if apierrors.IsNotFound(err) {
 				return reconcile.Result{}, nil

@@ -1,6 +1,8 @@
 package conditions
 
 import (
+	"strings"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -27,12 +29,13 @@ func (c *Controller) tell(claim *karpv1.NodeClaim, before, after []metav1.Condit
 	}
 }
 
-// maxNote is what the API server takes of an event's note, in bytes.
+// maxNote is the longest note, in bytes, that the API server takes in an event, less a margin for the ellipsis
+// (pkg/apis/core/validation/events.go of Kubernetes 1.36: 1024).
 const maxNote = 1000
 
 func (c *Controller) event(claim *karpv1.NodeClaim, kind, reason, message string) {
 	if len(message) > maxNote {
-		message = message[:maxNote]
+		message = strings.ToValidUTF8(message[:maxNote], "") + "…"
 	}
 	objects := []runtime.Object{claim}
 	if claim.Status.NodeName != "" {

@@ -4,10 +4,12 @@ package execution
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	controllerruntime "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
@@ -20,13 +22,15 @@ import (
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/repair"
 )
 
-// repairsAtOnce is how many repairs take a step at the same time; the budget says how many there are.
-const repairsAtOnce = 20
+// repairsAtOnce is how many repairs take a step at the same time; the budget says how many there are. In a storm the
+// fences, on which the time of the whole rests, are so set before the first replacements are made.
+const repairsAtOnce = 100
 
 // Controller drives the executor.
 type Controller struct {
 	kubeClient client.Client
 	executor   *repair.Executor
+	written    sync.Map // UID of a NodeRepair -> the version that we wrote last
 }
 
 // NewController makes the controller of an executor.
@@ -43,10 +47,15 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 	if err := c.kubeClient.Get(ctx, request.NamespacedName, nodeRepair); err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err) //nolint:wrapcheck // names the object
 	}
+	if c.behind(nodeRepair) {
+		return reconcile.Result{RequeueAfter: conflictPause}, nil
+	}
 	if nodeRepair.Finished() || !nodeRepair.DeletionTimestamp.IsZero() {
+		c.written.Delete(nodeRepair.UID)
 		return reconcile.Result{}, nil
 	}
 	again, err := c.executor.Step(ctx, nodeRepair)
+	c.written.Store(nodeRepair.UID, nodeRepair.ResourceVersion)
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 		// The cache is behind, or somebody else wrote; what changed brings us back, and this makes sure of it.
 		return reconcile.Result{RequeueAfter: conflictPause}, nil
@@ -55,6 +64,16 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 		return reconcile.Result{}, fmt.Errorf("repairing NodeClaim %s, %w", nodeRepair.Spec.NodeClaim.Name, err)
 	}
 	return reconcile.Result{RequeueAfter: again}, nil
+}
+
+// behind says whether the cache shows an older version than we wrote: a step from there would be done in vain.
+func (c *Controller) behind(nodeRepair *v1alpha1.NodeRepair) bool {
+	written, ok := c.written.Load(nodeRepair.UID)
+	if !ok {
+		return false
+	}
+	order, err := resourceversion.CompareResourceVersion(nodeRepair.ResourceVersion, written.(string))
+	return err == nil && order < 0
 }
 
 // Register adds the controller to the manager.

@@ -1,0 +1,73 @@
+package conditions
+
+import (
+	"maps"
+	"time"
+
+	"github.com/awslabs/operatorpkg/status"
+	"github.com/samber/lo"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
+
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+)
+
+const (
+	// writeEvery is how often one NodeClaim is written at most. The first change goes out at once; what follows on its
+	// heels, as when many repairs take their steps together, is told in one write.
+	writeEvery = 2 * time.Second
+	// Karpenter writes a NodeClaim that it launches or terminates many times within seconds, and each write of ours in
+	// between makes one of its own fail and be tried again later. For that long we keep out of its way, unless there
+	// is something wrong to tell.
+	launchesWithin   = time.Minute
+	terminatesWithin = 15 * time.Second
+)
+
+// pause says how long to wait before the NodeClaim may be written; zero takes the turn.
+func (c *Controller) pause(claim *karpv1.NodeClaim, repair *v1alpha1.NodeRepair, wanted []metav1.Condition, now time.Time) time.Duration {
+	if repair != nil && repair.Status.Phase == "" {
+		// Its first step is being taken, and says more.
+		if left := repair.CreationTimestamp.Add(writeEvery).Sub(now); left > 0 {
+			return left
+		}
+	}
+	if left := karpenterWrites(claim, wanted).Sub(now); left > 0 {
+		return left
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if left := c.written[claim.UID].Add(writeEvery).Sub(now); left > 0 {
+		return min(left, writeEvery) // should the clock have been set back
+	}
+	maps.DeleteFunc(c.written, func(_ types.UID, at time.Time) bool { return now.Sub(at) >= writeEvery })
+	c.written[claim.UID] = now
+	return 0
+}
+
+// karpenterWrites says until when Karpenter is busy with the NodeClaim; zero where it is not.
+func karpenterWrites(claim *karpv1.NodeClaim, wanted []metav1.Condition) time.Time {
+	if !claim.DeletionTimestamp.IsZero() {
+		return claim.DeletionTimestamp.Add(terminatesWithin)
+	}
+	if !initialized(claim) && !lo.SomeBy(wanted, wrong) {
+		return claim.CreationTimestamp.Add(launchesWithin)
+	}
+	return time.Time{}
+}
+
+func initialized(claim *karpv1.NodeClaim) bool {
+	return lo.SomeBy(claim.Status.Conditions, func(s status.Condition) bool {
+		return s.Type == karpv1.ConditionTypeInitialized && s.IsTrue()
+	})
+}
+
+// wrong says whether the condition is more than a fact that holds.
+func wrong(condition metav1.Condition) bool {
+	switch condition.Type {
+	case v1alpha1.ConditionUnhealthy, v1alpha1.ConditionRepairBlocked, v1alpha1.ConditionRepairing:
+		return true
+	default:
+		return condition.Status == metav1.ConditionFalse
+	}
+}
