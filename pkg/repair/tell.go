@@ -16,10 +16,10 @@ func changed(before, after *v1alpha1.NodeRepair) bool {
 	return !equality.Semantic.DeepEqual(before.Status, after.Status)
 }
 
-// tell says on the NodeClaim that a new phase was reached, and on the Node when the repair began and when it ended;
-// only once it has been written.
+// tell says on the NodeClaim, once it has been written, that a turn was reached: that a replacement is made, that the
+// node is drained, and how it ended. The Node hears of it from the drain on.
 func (e *Executor) tell(before, after *v1alpha1.NodeRepair) {
-	if before.Status.Phase == after.Status.Phase {
+	if before.Status.Phase == after.Status.Phase || after.Status.Phase == v1alpha1.PhaseWaiting || after.Status.Phase == v1alpha1.PhaseReleasing {
 		return
 	}
 	kind := corev1.EventTypeNormal
@@ -30,7 +30,7 @@ func (e *Executor) tell(before, after *v1alpha1.NodeRepair) {
 		TypeMeta:   metav1.TypeMeta{APIVersion: karpapis.Group + "/v1", Kind: "NodeClaim"},
 		ObjectMeta: metav1.ObjectMeta{Name: after.Spec.NodeClaim.Name, UID: after.Spec.NodeClaim.UID},
 	}}
-	if after.Spec.NodeName != "" && (before.Status.Phase == "" || after.Finished()) {
+	if after.Spec.NodeName != "" && (after.Status.Phase == v1alpha1.PhaseTerminating || after.Finished()) {
 		subjects = append(subjects, &corev1.Node{
 			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Node"},
 			ObjectMeta: metav1.ObjectMeta{Name: after.Spec.NodeName},

@@ -24,7 +24,8 @@ type Gatherer struct {
 	reboots   bool
 }
 
-// NewGatherer makes a Gatherer that reads from cache, which must index Pods by spec.nodeName. karpenter tells what is
+// NewGatherer makes a Gatherer that reads from cache, which must index Pods by
+// spec.nodeName and Nodes by spec.providerID. karpenter tells what is
 // known of the Karpenter that the nodes belong to; executorReboots, whether whoever carries decisions out can reboot.
 func NewGatherer(clk clock.Clock, cache client.Reader, karpenter func() decision.Karpenter, executorReboots bool) *Gatherer {
 	return &Gatherer{clock: clk, cache: cache, karpenter: karpenter, reboots: executorReboots}

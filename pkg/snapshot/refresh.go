@@ -87,11 +87,10 @@ func refreshNodePool(ctx context.Context, reader client.Reader, in *decision.Inp
 
 // readNode reads the NodeClaim's Node, whose name the cache or the NodeClaim knows.
 func (g *Gatherer) readNode(ctx context.Context, reader client.Reader, nodeClaim *karpv1.NodeClaim) (*corev1.Node, []string, error) {
-	index, err := g.indexNodes(ctx)
+	known, problems, err := g.knownNode(ctx, nodeClaim)
 	if err != nil {
 		return nil, nil, err
 	}
-	known, problems := index.of(nodeClaim)
 	name := nodeClaim.Status.NodeName
 	if known != nil {
 		name = known.Name
@@ -107,6 +106,32 @@ func (g *Gatherer) readNode(ctx context.Context, reader client.Reader, nodeClaim
 		return nil, nil, fmt.Errorf("getting node, %w", err)
 	}
 	return node, problems, nil
+}
+
+// knownNode gives the NodeClaim's Node as the cache has it, without a look at all the others.
+func (g *Gatherer) knownNode(ctx context.Context, nodeClaim *karpv1.NodeClaim) (*corev1.Node, []string, error) {
+	index := nodeIndex{byProviderID: map[string][]*corev1.Node{}, byName: map[string]*corev1.Node{}}
+	if id := nodeClaim.Status.ProviderID; id != "" {
+		list := &corev1.NodeList{}
+		if err := g.cache.List(ctx, list, client.MatchingFields{"spec.providerID": id}, client.UnsafeDisableDeepCopy); err != nil {
+			return nil, nil, fmt.Errorf("listing nodes, %w", err)
+		}
+		for i := range list.Items {
+			index.byProviderID[id] = append(index.byProviderID[id], &list.Items[i])
+		}
+	}
+	if name := nodeClaim.Status.NodeName; name != "" {
+		node := &corev1.Node{}
+		err := g.cache.Get(ctx, types.NamespacedName{Name: name}, node)
+		if client.IgnoreNotFound(err) != nil {
+			return nil, nil, fmt.Errorf("getting node, %w", err)
+		}
+		if err == nil {
+			index.byName[name] = node
+		}
+	}
+	known, problems := index.of(nodeClaim)
+	return known, problems, nil
 }
 
 func readHealth(ctx context.Context, reader client.Reader, nodeName string) (*v1alpha1.NodeHealth, error) {

@@ -90,7 +90,23 @@ func startController(ctx context.Context, c *cluster.Cluster) (*cluster.Controll
 	if err := os.WriteFile(config, []byte(nodeConditions), 0o600); err != nil {
 		return nil, fmt.Errorf("writing the node conditions, %w", err)
 	}
-	return c.StartController(ctx, "--node-conditions-config="+config)
+	controller, err := c.StartController(ctx, "--node-conditions-config="+config)
+	if err != nil {
+		return nil, err
+	}
+	err = wait.PollUntilContextTimeout(ctx, time.Second, 5*time.Minute, true, func(ctx context.Context) (bool, error) {
+		claims := &karpv1.NodeClaimList{}
+		if err := c.Client.List(ctx, claims); err != nil {
+			return false, fmt.Errorf("listing NodeClaims, %w", err)
+		}
+		return lo.EveryBy(claims.Items, func(claim karpv1.NodeClaim) bool {
+			return claim.StatusConditions().Get(health.ConditionType(v1alpha1.CategoryKubelet)).IsTrue()
+		}), nil
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("waiting for the controller to look at every node, %w", err), controller.Stop())
+	}
+	return controller, nil
 }
 
 func measureOurs(ctx context.Context, o options, f *figures) (seconds float64, err error) {
@@ -114,7 +130,7 @@ func measureOurs(ctx context.Context, o options, f *figures) (seconds float64, e
 	}
 	policy := cluster.RepairPolicy(pool, func(p *v1alpha1.RepairPolicy) {
 		p.Spec.Rules[0].Tolerate = metav1.Duration{Duration: tolerate}
-		p.Spec.Replacement.MaxLaunching = lo.ToPtr[int32](20)
+		p.Spec.Replacement.MaxLaunching = lo.ToPtr[int32](10)
 	})
 	if err := c.Create(ctx, policy); err != nil {
 		return 0, err

@@ -11,6 +11,7 @@ import (
 
 	"github.com/awslabs/operatorpkg/status"
 	"github.com/samber/lo"
+	"golang.org/x/time/rate"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -44,6 +45,7 @@ type Controller struct {
 	recorder   events.EventRecorder
 	board      *disruption.Board
 	changed    chan event.GenericEvent
+	steps      *rate.Limiter
 
 	mu       sync.Mutex
 	versions string
@@ -54,7 +56,7 @@ type Controller struct {
 // NewController makes the writer of our conditions. changed brings the names of NodeClaims whose decision on the board
 // has changed.
 func NewController(clk clock.Clock, kubeClient client.Client, recorder events.EventRecorder, board *disruption.Board, changed chan event.GenericEvent) *Controller {
-	return &Controller{clock: clk, kubeClient: kubeClient, recorder: recorder, board: board, changed: changed, written: map[types.UID]time.Time{}}
+	return &Controller{clock: clk, kubeClient: kubeClient, recorder: recorder, board: board, changed: changed, written: map[types.UID]time.Time{}, steps: rate.NewLimiter(stepsPerSecond, stepsBurst)}
 }
 
 // Name of the controller.
@@ -85,7 +87,7 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 	existing := ours(claim)
 	wanted := explain.Merge(existing, explain.Conditions(now, diagnosed, dec, repair), metav1.NewTime(now))
 	if !same(existing, wanted) {
-		if pause := c.pause(claim, repair, wanted, now); pause > 0 {
+		if pause := c.pause(claim, repair, existing, wanted, now); pause > 0 {
 			return reconcile.Result{RequeueAfter: pause}, nil
 		}
 		if err := c.apply(ctx, claim, wanted); err != nil {

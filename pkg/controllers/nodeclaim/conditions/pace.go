@@ -14,9 +14,12 @@ import (
 )
 
 const (
-	// writeEvery is how often one NodeClaim is written at most. The first change goes out at once; what follows on its
-	// heels, as when many repairs take their steps together, is told in one write.
-	writeEvery = 2 * time.Second
+	// writeEvery is how often a repair's steps are told on one NodeClaim at most, and stepsPerSecond how often in all:
+	// what follows on the heels of another is told in one write, and in a storm the NodeRepairs say it anyway. Facts
+	// and verdicts are told at once, however many there are.
+	writeEvery     = 2 * time.Second
+	stepsPerSecond = 5
+	stepsBurst     = 20
 	// Karpenter writes a NodeClaim that it launches or terminates many times within seconds, and each write of ours in
 	// between makes one of its own fail and be tried again later. For that long we keep out of its way, unless there
 	// is something wrong to tell.
@@ -25,7 +28,7 @@ const (
 )
 
 // pause says how long to wait before the NodeClaim may be written; zero takes the turn.
-func (c *Controller) pause(claim *karpv1.NodeClaim, repair *v1alpha1.NodeRepair, wanted []metav1.Condition, now time.Time) time.Duration {
+func (c *Controller) pause(claim *karpv1.NodeClaim, repair *v1alpha1.NodeRepair, existing, wanted []metav1.Condition, now time.Time) time.Duration {
 	if repair != nil && repair.Status.Phase == "" {
 		// Its first step is being taken, and says more.
 		if left := repair.CreationTimestamp.Add(writeEvery).Sub(now); left > 0 {
@@ -37,12 +40,27 @@ func (c *Controller) pause(claim *karpv1.NodeClaim, repair *v1alpha1.NodeRepair,
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if left := c.written[claim.UID].Add(writeEvery).Sub(now); left > 0 {
-		return min(left, writeEvery) // should the clock have been set back
+	if repair != nil && same(finding(existing), finding(wanted)) {
+		if left := c.written[claim.UID].Add(writeEvery).Sub(now); left > 0 {
+			return min(left, writeEvery) // should the clock have been set back
+		}
+		if !c.steps.AllowN(now, 1) {
+			return writeEvery
+		}
 	}
 	maps.DeleteFunc(c.written, func(_ types.UID, at time.Time) bool { return now.Sub(at) >= writeEvery })
 	c.written[claim.UID] = now
 	return 0
+}
+
+// finding gives what has been found, without the words about the repair that is at work.
+func finding(conditions []metav1.Condition) []metav1.Condition {
+	return lo.FilterMap(conditions, func(condition metav1.Condition, _ int) (metav1.Condition, bool) {
+		if condition.Type == v1alpha1.ConditionUnhealthy {
+			condition.Message = ""
+		}
+		return condition, condition.Type != v1alpha1.ConditionRepairing && condition.Type != v1alpha1.ConditionRepairBlocked
+	})
 }
 
 // karpenterWrites says until when Karpenter is busy with the NodeClaim; zero where it is not.

@@ -54,7 +54,8 @@ var parts = []part{
 	},
 	{
 		name: APIServer, ports: []string{portAPIServer}, scheme: "https", readyPath: "/readyz", grace: 5 * time.Second,
-		arguments: apiServerArguments,
+		arguments:   apiServerArguments,
+		environment: apiServerEnvironment,
 	},
 	{
 		name: ControllerManager, grace: 5 * time.Second,
