@@ -29,7 +29,7 @@ func (e *Executor) fence(ctx context.Context, repair *v1alpha1.NodeRepair) (prog
 		return progress{}, err
 	}
 	if n == nil {
-		e.setCondition(repair, v1alpha1.RepairConditionFenced, metav1.ConditionTrue, "NodeGone", "there is no Node to fence")
+		e.setCondition(repair, v1alpha1.RepairConditionFenced, metav1.ConditionTrue, fencedNodeGone, "there is no Node to fence")
 		return to(repair, v1alpha1.PhaseProvisioning, "a replacement is about to be made"), nil
 	}
 	// karpenter.sh/do-not-repair is left to people where Karpenter would not repair anyway.
@@ -45,7 +45,7 @@ func (e *Executor) fence(ctx context.Context, repair *v1alpha1.NodeRepair) (prog
 	if e.taken(repair, claim, n) {
 		return through, nil
 	}
-	e.setCondition(repair, v1alpha1.RepairConditionFenced, metav1.ConditionTrue, "Fenced", "the node takes no new pods, and Karpenter's other methods leave it alone")
+	e.setCondition(repair, v1alpha1.RepairConditionFenced, metav1.ConditionTrue, hold(claim, karpenter), "the node takes no new pods, and Karpenter's other methods leave it alone")
 	return to(repair, v1alpha1.PhaseProvisioning, "a replacement is about to be made"), nil
 }
 

@@ -15,11 +15,6 @@ import (
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/health"
 )
 
-// fencedFor is how long a node stands fenced before it is deleted. Karpenter looks for candidates every 10 s and
-// validates consolidation for 15 s (pkg/controllers/disruption/controller.go and consolidation.go of v1.15.0): what it
-// had decided before it could see the fence has shown itself by then.
-const fencedFor = 15 * time.Second
-
 // wait waits until the replacement is Initialized and the fence has stood long enough, looks once more past the cache
 // whether the node is still sick, still ours and still within the budget, and deletes it.
 func (e *Executor) wait(ctx context.Context, repair *v1alpha1.NodeRepair) (progress, error) {
@@ -31,7 +26,7 @@ func (e *Executor) wait(ctx context.Context, repair *v1alpha1.NodeRepair) (progr
 			return p, err
 		}
 	}
-	if left := fencedFor - e.Clock.Since(e.since(repair, v1alpha1.RepairConditionFenced)); left > 0 {
+	if left := e.standsUntil(repair).Sub(e.Clock.Now()); left > 0 {
 		repair.Status.Message = fmt.Sprintf("waiting until %s, so that whatever Karpenter had decided about the node shows itself", stamp(e.Clock.Now().Add(left)))
 		return wait(left), nil
 	}
