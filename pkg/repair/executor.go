@@ -58,7 +58,8 @@ func wait(again time.Duration) progress { return progress{again: max(again, time
 
 // Step takes the repair as far as it goes now, and says when to look again; zero where there is nothing left to do.
 // What was reached is written once, at the end: every phase can be repeated, so what a crash keeps from being written
-// is done again, and a storm costs the API server half as many writes.
+// is done again, and a storm costs the API server half as many writes. Only the delete of the node cannot be repeated:
+// what led to it is written before.
 func (e *Executor) Step(ctx context.Context, repair *v1alpha1.NodeRepair) (time.Duration, error) {
 	before := repair.DeepCopy()
 	p, err := e.advance(ctx, repair)
@@ -70,7 +71,11 @@ func (e *Executor) Step(ctx context.Context, repair *v1alpha1.NodeRepair) (time.
 
 // advance goes from phase to phase until one has to wait.
 func (e *Executor) advance(ctx context.Context, repair *v1alpha1.NodeRepair) (progress, error) {
+	written := repair.Status.Phase
 	for !repair.Finished() {
+		if repair.Status.Phase == v1alpha1.PhaseWaiting && written != v1alpha1.PhaseWaiting {
+			return wait(time.Millisecond), nil
+		}
 		if p, err := e.phase(ctx, repair); err != nil || p.again > 0 {
 			return p, err
 		}

@@ -57,7 +57,7 @@ func (e *Executor) provision(ctx context.Context, repair *v1alpha1.NodeRepair) (
 		return e.withdraw(ctx, repair, r, fmt.Sprintf("it did not launch within %s", limit))
 	}
 	r.LaunchedAt = lo.ToPtr(metav1.NewTime(now))
-	return to(repair, v1alpha1.PhaseWaiting, fmt.Sprintf("NodeClaim %s has launched; waiting for it to be Initialized", claim.Name)), nil
+	return to(repair, v1alpha1.PhaseWaiting, toInitialize(claim, initializeDeadline(repair, r, claim))), nil
 }
 
 func needsNone(repair *v1alpha1.NodeRepair) string {

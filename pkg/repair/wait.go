@@ -60,21 +60,29 @@ func (e *Executor) standing(ctx context.Context, repair *v1alpha1.NodeRepair) (b
 	}
 	now := e.Clock.Now()
 	if !claim.StatusConditions().Get(karpv1.ConditionTypeInitialized).IsTrue() {
-		limit := duration(repair.Spec.Replacement.InitializeTimeout, 15*time.Minute)
-		launched := claim.CreationTimestamp.Time
-		if r.LaunchedAt != nil {
-			launched = r.LaunchedAt.Time
-		}
-		if deadline := launched.Add(limit); now.Before(deadline) {
-			repair.Status.Message = fmt.Sprintf("waiting for NodeClaim %s to be Initialized, until %s", claim.Name, stamp(deadline))
+		deadline := initializeDeadline(repair, r, claim)
+		if now.Before(deadline) {
+			repair.Status.Message = toInitialize(claim, deadline)
 			return false, wait(min(deadline.Sub(now), lookAgain)), nil
 		}
-		p, err := e.withdraw(ctx, repair, r, fmt.Sprintf("it was not Initialized within %s", limit))
+		p, err := e.withdraw(ctx, repair, r, fmt.Sprintf("it was not Initialized until %s", stamp(deadline)))
 		return false, p, err
 	}
 	r.InitializedAt, r.NodeName = lo.ToPtr(metav1.NewTime(now)), claim.Status.NodeName
 	e.setCondition(repair, v1alpha1.RepairConditionProvisioned, metav1.ConditionTrue, "Initialized", fmt.Sprintf("NodeClaim %s is Initialized: node %s", claim.Name, claim.Status.NodeName))
 	return true, through, nil
+}
+
+func initializeDeadline(repair *v1alpha1.NodeRepair, r *v1alpha1.ReplacementStatus, claim *karpv1.NodeClaim) time.Time {
+	launched := claim.CreationTimestamp.Time
+	if r.LaunchedAt != nil {
+		launched = r.LaunchedAt.Time
+	}
+	return launched.Add(duration(repair.Spec.Replacement.InitializeTimeout, 15*time.Minute))
+}
+
+func toInitialize(claim *karpv1.NodeClaim, deadline time.Time) string {
+	return fmt.Sprintf("waiting for NodeClaim %s to be Initialized, until %s", claim.Name, stamp(deadline))
 }
 
 // sickOf says what is wrong with a NodeClaim by its own conditions; empty where nothing is known to be.
