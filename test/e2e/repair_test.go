@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -168,15 +169,21 @@ func TestTwoSickNodesAndABudgetOfOneGoOneAtATime(t *testing.T) {
 	s.policy()
 	s.breakNode(nodes[0].Name)
 	s.breakNode(nodes[1].Name)
+	waits := ""
 	s.eventually("one waits for the budget and says so", func() error {
 		for _, node := range nodes[:2] {
-			if _, ok := lo.Find(s.claims(), func(c karpv1.NodeClaim) bool { return c.Status.NodeName == node.Name }); ok &&
-				s.condition(node.Name, v1alpha1.ConditionRepairBlocked).Reason == "DisruptionBudget" {
+			if _, ok := lo.Find(s.claims(), func(c karpv1.NodeClaim) bool { return c.Status.NodeName == node.Name }); !ok {
+				continue
+			}
+			blocked := s.condition(node.Name, v1alpha1.ConditionRepairBlocked)
+			if blocked.Reason == "DisruptionBudget" && !strings.Contains(blocked.Message, "starting now") {
+				waits = node.Name
 				return nil
 			}
 		}
 		return fmt.Errorf("none does")
 	})
+	s.golden("budget-exhausted", waits)
 	s.repairsEnd(v1alpha1.PhaseSucceeded, 2)
 	s.settles(3)
 	require.Len(t, s.repairs(), 2)

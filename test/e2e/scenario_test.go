@@ -336,6 +336,9 @@ func (s *scenario) condition(node, conditionType string) condition {
 }
 
 var (
+	otherNodes = regexp.MustCompile(`kwok-POOL[0-9a-z-]+`)
+	repairs    = regexp.MustCompile(`POOL-[0-9a-z]{5}-\d+\b`)
+	podNames   = regexp.MustCompile(`POOL-[0-9a-z]+-[0-9a-z]{5}\b`)
 	timestamps = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`)
 	uids       = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 )
@@ -344,11 +347,18 @@ var (
 // to run are replaced: the NodeClaim, its Node, times.
 func (s *scenario) golden(file, node string) {
 	s.Helper()
-	claim := s.claim(node)
-	text, err := s.c.Kubectl(s.ctx, "describe", "nodeclaim", claim.Name)
+	s.goldenOf(file, s.claim(node).Name, node)
+}
+
+func (s *scenario) goldenOf(file, claim, node string) {
+	s.Helper()
+	text, err := s.c.Kubectl(s.ctx, "describe", "nodeclaim", claim)
 	require.NoError(s, err)
 	text = cluster.OurConditions(text)
-	text = strings.NewReplacer(node, "NODE", claim.Name, "NODECLAIM", s.name, "POOL").Replace(text)
+	text = strings.NewReplacer(node, "NODE", claim, "NODECLAIM", s.name, "POOL").Replace(text)
+	text = otherNodes.ReplaceAllString(text, "OTHER")
+	text = repairs.ReplaceAllString(text, "NODEREPAIR")
+	text = podNames.ReplaceAllString(text, "POD")
 	text = uids.ReplaceAllString(timestamps.ReplaceAllString(text, "TIME"), "UID")
 	path := filepath.Join("testdata", file+".txt")
 	if *update {
