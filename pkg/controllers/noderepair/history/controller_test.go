@@ -1,0 +1,71 @@
+package history
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/samber/lo"
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clocktesting "k8s.io/utils/clock/testing"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+)
+
+var now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+// ended gives a NodeRepair that ended so long ago; zero for one that is at work.
+func ended(name string, ago time.Duration) client.Object {
+	repair := &v1alpha1.NodeRepair{ObjectMeta: metav1.ObjectMeta{Name: name, CreationTimestamp: metav1.NewTime(now.Add(-1000 * time.Hour))}}
+	repair.Status.Phase = v1alpha1.PhaseTerminating
+	if ago > 0 {
+		repair.Status.Phase, repair.Status.FinishedAt = v1alpha1.PhaseSucceeded, lo.ToPtr(metav1.NewTime(now.Add(-ago)))
+	}
+	return repair
+}
+
+func TestHistoryIsBoundedByCountAndAge(t *testing.T) {
+	for name, test := range map[string]struct {
+		keep    int
+		age     time.Duration
+		repairs []client.Object
+		want    []string
+	}{
+		"what is at work stays, however old": {keep: 0, age: 0, repairs: []client.Object{ended("at-work", 0)}, want: []string{"at-work"}},
+		"the oldest go first": {
+			keep: 1, age: 100 * time.Hour,
+			repairs: []client.Object{ended("older", 40*time.Hour), ended("old", 30*time.Hour)}, want: []string{"old"},
+		},
+		"too old goes, though there is room": {
+			keep: 100, age: 48 * time.Hour,
+			repairs: []client.Object{ended("older", 49*time.Hour), ended("old", 47*time.Hour)}, want: []string{"old"},
+		},
+		"decisions count the last 24 hours, so all of them stay": {
+			keep: 0, age: time.Hour,
+			repairs: lo.Times(5, func(i int) client.Object { return ended(fmt.Sprintf("recent-%d", i), 23*time.Hour) }),
+			want:    []string{"recent-0", "recent-1", "recent-2", "recent-3", "recent-4"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			scheme := runtime.NewScheme()
+			require.NoError(t, v1alpha1.AddToScheme(scheme))
+			api := fake.NewClientBuilder().WithScheme(scheme).WithObjects(test.repairs...).Build()
+			controller := NewController(clocktesting.NewFakeClock(now), api, test.keep, test.age)
+			result, err := controller.Reconcile(context.Background(), reconcile.Request{})
+			require.NoError(t, err)
+			require.Positive(t, result.RequeueAfter, "age grows without any change")
+			list := &v1alpha1.NodeRepairList{}
+			require.NoError(t, api.List(context.Background(), list))
+			left := lo.Map(list.Items, func(r v1alpha1.NodeRepair, _ int) string { return r.Name })
+			slices.Sort(left)
+			require.Equal(t, test.want, left)
+		})
+	}
+}

@@ -1,0 +1,110 @@
+package janitor
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/events"
+	clocktesting "k8s.io/utils/clock/testing"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
+
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/repair"
+)
+
+var now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+func fenced(owner string) *corev1.Node {
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node", Annotations: map[string]string{
+		v1alpha1.FenceOwnerAnnotation: owner, v1alpha1.FenceRestoreAnnotation: `{"karpenter.sh/do-not-disrupt":null}`,
+		karpv1.DoNotDisruptAnnotationKey: "true", "own": "kept",
+	}}}
+	node.Spec.Taints = []corev1.Taint{v1alpha1.UnhealthyTaint, {Key: "own", Effect: corev1.TaintEffectNoSchedule}}
+	return node
+}
+
+func replacement(age time.Duration) *karpv1.NodeClaim {
+	return &karpv1.NodeClaim{ObjectMeta: metav1.ObjectMeta{
+		Name: "replacement", CreationTimestamp: metav1.NewTime(now.Add(-age)),
+		Labels:      map[string]string{v1alpha1.NodeRepairLabel: "repair", karpv1.NodePoolLabelKey: "pool"},
+		Annotations: map[string]string{karpv1.DoNotDisruptAnnotationKey: "true"},
+	}}
+}
+
+func nodeRepair(phase v1alpha1.Phase) *v1alpha1.NodeRepair {
+	r := &v1alpha1.NodeRepair{ObjectMeta: metav1.ObjectMeta{Name: "repair", UID: "repair-uid"}}
+	r.Status.Phase = phase
+	return r
+}
+
+func round(t *testing.T, objects ...client.Object) client.Client {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	require.NoError(t, clientgoscheme.AddToScheme(scheme))
+	require.NoError(t, v1alpha1.AddToScheme(scheme))
+	karpenter := schema.GroupVersion{Group: "karpenter.sh", Version: "v1"}
+	scheme.AddKnownTypes(karpenter, &karpv1.NodePool{}, &karpv1.NodePoolList{}, &karpv1.NodeClaim{}, &karpv1.NodeClaimList{})
+	metav1.AddToGroupVersion(scheme, karpenter)
+	api := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).Build()
+	clk := clocktesting.NewFakeClock(now)
+	executor := &repair.Executor{Client: api, Reader: api, Clock: clk, Recorder: events.NewFakeRecorder(10)}
+	require.NoError(t, NewController(clk, api, api, executor).Round(context.Background()))
+	return api
+}
+
+func get[T client.Object](t *testing.T, api client.Client, object T, name string) T {
+	t.Helper()
+	require.NoError(t, api.Get(context.Background(), client.ObjectKey{Name: name}, object))
+	return object
+}
+
+func TestAFenceWithoutARepairIsTakenAway(t *testing.T) {
+	for name, objects := range map[string][]client.Object{
+		"whose NodeRepair is gone":      {fenced("gone")},
+		"whose NodeRepair has ended":    {fenced("repair-uid"), nodeRepair(v1alpha1.PhaseFailed)},
+		"of an earlier repair's making": {fenced("earlier"), nodeRepair(v1alpha1.PhaseWaiting)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			node := get(t, round(t, objects...), &corev1.Node{}, "node")
+			require.Equal(t, map[string]string{"own": "kept"}, node.Annotations)
+			require.Equal(t, []corev1.Taint{{Key: "own", Effect: corev1.TaintEffectNoSchedule}}, node.Spec.Taints)
+		})
+	}
+}
+
+func TestAFenceThatARepairHoldsStays(t *testing.T) {
+	node := get(t, round(t, fenced("repair-uid"), nodeRepair(v1alpha1.PhaseWaiting)), &corev1.Node{}, "node")
+	require.Equal(t, fenced("repair-uid").Annotations, node.Annotations)
+	require.Len(t, node.Spec.Taints, 2)
+}
+
+func TestTheProtectionOfAReplacementIsLiftedWhereNoRepairHoldsIt(t *testing.T) {
+	pool := &karpv1.NodePool{ObjectMeta: metav1.ObjectMeta{Name: "pool"}}
+	asks := pool.DeepCopy()
+	asks.Spec.Template.Annotations = map[string]string{karpv1.DoNotDisruptAnnotationKey: "true"}
+	for name, test := range map[string]struct {
+		objects   []client.Object
+		protected bool
+	}{
+		"its repair is gone":                        {objects: []client.Object{replacement(time.Hour), pool}},
+		"its repair has ended":                      {objects: []client.Object{replacement(time.Hour), pool, nodeRepair(v1alpha1.PhaseCanceled)}},
+		"its repair is at work":                     {objects: []client.Object{replacement(time.Hour), pool, nodeRepair(v1alpha1.PhaseVerifying)}, protected: true},
+		"it is newer than what the cache may show":  {objects: []client.Object{replacement(time.Second), pool}, protected: true},
+		"its NodePool asks for the same protection": {objects: []client.Object{replacement(time.Hour), asks}, protected: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			claim := get(t, round(t, test.objects...), &karpv1.NodeClaim{}, "replacement")
+			_, protected := claim.Annotations[karpv1.DoNotDisruptAnnotationKey]
+			require.Equal(t, test.protected, protected)
+		})
+	}
+}
