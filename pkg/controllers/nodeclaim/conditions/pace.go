@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	// writeEvery is how often a repair's steps are told on one NodeClaim at most, and stepsPerSecond how often in all:
-	// what follows on the heels of another is told in one write, and in a storm the NodeRepairs say it anyway. Facts
-	// and verdicts are told at once, however many there are.
+	// writeEvery is how often steps and changed words are told on one NodeClaim at most, and stepsPerSecond how often
+	// in all: what follows on the heels of another is told in one write, and in a storm the NodeRepairs say it anyway.
+	// What has been found, verdicts and new blockers are told at once, however many there are.
 	writeEvery     = 2 * time.Second
 	stepsPerSecond = 5
 	stepsBurst     = 20
@@ -40,7 +40,7 @@ func (c *Controller) pause(claim *karpv1.NodeClaim, repair *v1alpha1.NodeRepair,
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if repair != nil && same(finding(existing), finding(wanted)) {
+	if same(turns(existing), turns(wanted)) {
 		if left := c.written[claim.UID].Add(writeEvery).Sub(now); left > 0 {
 			return min(left, writeEvery) // should the clock have been set back
 		}
@@ -53,13 +53,14 @@ func (c *Controller) pause(claim *karpv1.NodeClaim, repair *v1alpha1.NodeRepair,
 	return 0
 }
 
-// finding gives what has been found, without the words about the repair that is at work.
-func finding(conditions []metav1.Condition) []metav1.Condition {
+// turns gives what has to be told at once: what has been found, the verdict, and why nothing is done about it; without
+// the steps of a repair that is at work, and without the numbers in the words, which change with every other node.
+func turns(conditions []metav1.Condition) []metav1.Condition {
 	return lo.FilterMap(conditions, func(condition metav1.Condition, _ int) (metav1.Condition, bool) {
-		if condition.Type == v1alpha1.ConditionUnhealthy {
+		if wrong(condition) && condition.Status == metav1.ConditionTrue {
 			condition.Message = ""
 		}
-		return condition, condition.Type != v1alpha1.ConditionRepairing && condition.Type != v1alpha1.ConditionRepairBlocked
+		return condition, condition.Type != v1alpha1.ConditionRepairing
 	})
 }
 
