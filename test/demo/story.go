@@ -32,16 +32,18 @@ type story struct {
 	before    int             // NodeClaims when the faults began
 	repairs   map[string]*v1alpha1.NodeRepair
 	told      map[string]bool
-	available int32 // the fewest available pods ever seen
-	inFlight  int   // the most repairs ever seen to hold the budget at once
-	heldBack  bool  // the budget held one back, and said so
-	done      chan struct{}
+	// describing are the NodeClaims that kubectl is being asked about.
+	describing map[string]bool
+	available  int32 // the fewest available pods ever seen
+	inFlight   int   // the most repairs ever seen to hold the budget at once
+	heldBack   bool  // the budget held one back, and said so
+	done       chan struct{}
 }
 
 func watchStory(ctx context.Context, c *cluster.Cluster, sick []corev1.Node, out io.Writer) (*story, error) {
 	s := &story{
 		out: out, c: c, start: time.Now(), available: replicas, done: make(chan struct{}),
-		sickNodes: map[string]bool{}, claims: map[string]bool{}, told: map[string]bool{},
+		sickNodes: map[string]bool{}, claims: map[string]bool{}, told: map[string]bool{}, describing: map[string]bool{},
 		repairs: map[string]*v1alpha1.NodeRepair{},
 	}
 	claims := &karpv1.NodeClaimList{}
@@ -58,6 +60,7 @@ func watchStory(ctx context.Context, c *cluster.Cluster, sick []corev1.Node, out
 	}
 	for list, handle := range map[client.ObjectList]func(context.Context, client.Object, bool){
 		&karpv1.NodeClaimList{}:    s.nodeClaim,
+		&corev1.NodeList{}:         s.node,
 		&v1alpha1.NodeRepairList{}: s.nodeRepair,
 		&appsv1.DeploymentList{}:   s.deployment,
 	} {
@@ -110,6 +113,16 @@ func (s *story) deployment(_ context.Context, object client.Object, _ bool) {
 	}
 }
 
+func (s *story) node(_ context.Context, object client.Object, _ bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, taint := range object.(*corev1.Node).Spec.Taints {
+		if taint.Key == v1alpha1.UnhealthyTaintKey {
+			s.once("fence/"+object.GetName(), "FENCED     Node %s takes no new pods, and Karpenter's other methods leave it alone", object.GetName())
+		}
+	}
+}
+
 func (s *story) nodeClaim(ctx context.Context, object client.Object, deleted bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -154,7 +167,9 @@ func (s *story) sickClaim(ctx context.Context, claim *karpv1.NodeClaim) {
 				s.describe(ctx, claim.Name)
 			}
 		case condition.Type == v1alpha1.ConditionRepairing:
-			s.once(key, "REPAIRING  NodeClaim %s: %s", claim.Name, condition.Message)
+			if s.once(key, "REPAIRING  NodeClaim %s: %s", claim.Name, condition.Message) {
+				s.describe(ctx, claim.Name)
+			}
 		case condition.Status == metav1.ConditionFalse:
 			s.once(key, "FOUND      NodeClaim %s: %s is False: %s", claim.Name, short, condition.Message)
 		}
@@ -171,11 +186,17 @@ func ours(conditions []status.Condition) []status.Condition {
 	return kept
 }
 
+// describe shows the conditions of ours as kubectl does, once for what is told of a NodeClaim at the same moment.
 func (s *story) describe(ctx context.Context, claim string) {
+	if s.describing[claim] {
+		return
+	}
+	s.describing[claim] = true
 	go func() {
 		text, err := s.c.Kubectl(ctx, "describe", "nodeclaim", claim)
 		s.mu.Lock()
 		defer s.mu.Unlock()
+		s.describing[claim] = false
 		if err != nil {
 			s.tell("could not describe NodeClaim %s: %v", claim, err)
 			return
@@ -200,12 +221,10 @@ func (s *story) nodeRepair(_ context.Context, object client.Object, deleted bool
 	for _, condition := range repair.Status.Conditions {
 		key := repair.Name + "/" + condition.Type + "/" + string(condition.Status)
 		switch {
-		case condition.Type == v1alpha1.RepairConditionFenced && condition.Status == metav1.ConditionTrue:
-			s.once(key, "FENCED     Node %s takes no new pods", repair.Spec.NodeName)
 		case condition.Type == v1alpha1.RepairConditionVerified && condition.Status == metav1.ConditionTrue:
 			s.once(key, "VERIFIED   %s: %s", repair.Name, condition.Message)
-		case condition.Type == v1alpha1.RepairConditionSucceeded && condition.Status != metav1.ConditionUnknown:
-			s.once(key, "FINISHED   %s: Succeeded is %s: %s", repair.Name, condition.Status, condition.Message)
+		case condition.Type == v1alpha1.RepairConditionSucceeded && condition.Status == metav1.ConditionFalse:
+			s.once(key, "FAILED     %s: %s", repair.Name, condition.Message)
 		}
 	}
 	holding, finished := 0, 0

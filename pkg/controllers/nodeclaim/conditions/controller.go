@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/awslabs/operatorpkg/status"
 	"github.com/samber/lo"
@@ -50,13 +49,12 @@ type Controller struct {
 	mu       sync.Mutex
 	versions string
 	policies *diagnosis.Policies
-	written  map[types.UID]time.Time // of the NodeClaims that were written within writeEvery
 }
 
 // NewController makes the writer of our conditions. changed brings the names of NodeClaims whose decision on the board
 // has changed.
 func NewController(clk clock.Clock, kubeClient client.Client, recorder events.EventRecorder, board *disruption.Board, changed chan event.GenericEvent) *Controller {
-	return &Controller{clock: clk, kubeClient: kubeClient, recorder: recorder, board: board, changed: changed, written: map[types.UID]time.Time{}, steps: rate.NewLimiter(stepsPerSecond, stepsBurst)}
+	return &Controller{clock: clk, kubeClient: kubeClient, recorder: recorder, board: board, changed: changed, steps: rate.NewLimiter(stepsPerSecond, stepsBurst)}
 }
 
 // Name of the controller.

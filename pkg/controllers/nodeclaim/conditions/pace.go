@@ -1,55 +1,47 @@
 package conditions
 
 import (
-	"maps"
 	"time"
 
 	"github.com/awslabs/operatorpkg/status"
 	"github.com/samber/lo"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 )
 
 const (
-	// writeEvery is how often steps and changed words are told on one NodeClaim at most, and stepsPerSecond how often
-	// in all: what follows on the heels of another is told in one write, and in a storm the NodeRepairs say it anyway.
-	// What has been found, verdicts and new blockers are told at once, however many there are.
-	writeEvery     = 2 * time.Second
+	// Steps of repairs and changed words are told so often in all. Where few repairs are at work that is at once; in a
+	// storm what follows on the heels of another is told in one write, stepPause later, and the NodeRepairs say it
+	// anyway. What has been found, verdicts and new blockers are told at once, however many there are.
 	stepsPerSecond = 5
 	stepsBurst     = 20
-	// Karpenter writes a NodeClaim that it launches or terminates many times within seconds, and each write of ours in
-	// between makes one of its own fail and be tried again later. For that long we keep out of its way, unless there
-	// is something wrong to tell.
-	launchesWithin   = time.Minute
-	terminatesWithin = 15 * time.Second
+	stepPause      = 2 * time.Second
+	// launchesWithin is how long a NodeClaim that is launching is left to Karpenter, which writes it many times within
+	// seconds: each write of ours in between makes one of its own fail and be tried again later. Where there is
+	// something wrong to tell, it is told.
+	launchesWithin = time.Minute
 )
 
 // pause says how long to wait before the NodeClaim may be written; zero takes the turn.
 func (c *Controller) pause(claim *karpv1.NodeClaim, repair *v1alpha1.NodeRepair, existing, wanted []metav1.Condition, now time.Time) time.Duration {
 	if repair != nil && repair.Status.Phase == "" {
 		// Its first step is being taken, and says more.
-		if left := repair.CreationTimestamp.Add(writeEvery).Sub(now); left > 0 {
+		if left := repair.CreationTimestamp.Add(stepPause).Sub(now); left > 0 {
 			return left
 		}
 	}
-	if left := karpenterWrites(claim, wanted).Sub(now); left > 0 {
-		return left
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if same(turns(existing), turns(wanted)) {
-		if left := c.written[claim.UID].Add(writeEvery).Sub(now); left > 0 {
-			return min(left, writeEvery) // should the clock have been set back
-		}
-		if !c.steps.AllowN(now, 1) {
-			return writeEvery
+	if !initialized(claim) && !lo.SomeBy(wanted, wrong) {
+		if left := claim.CreationTimestamp.Add(launchesWithin).Sub(now); left > 0 {
+			return left
 		}
 	}
-	maps.DeleteFunc(c.written, func(_ types.UID, at time.Time) bool { return now.Sub(at) >= writeEvery })
-	c.written[claim.UID] = now
+	// What is being terminated is Karpenter's to write too.
+	urgent := claim.DeletionTimestamp.IsZero() && !same(turns(existing), turns(wanted))
+	if !urgent && !c.steps.AllowN(now, 1) {
+		return stepPause
+	}
 	return 0
 }
 
@@ -62,17 +54,6 @@ func turns(conditions []metav1.Condition) []metav1.Condition {
 		}
 		return condition, condition.Type != v1alpha1.ConditionRepairing
 	})
-}
-
-// karpenterWrites says until when Karpenter is busy with the NodeClaim; zero where it is not.
-func karpenterWrites(claim *karpv1.NodeClaim, wanted []metav1.Condition) time.Time {
-	if !claim.DeletionTimestamp.IsZero() {
-		return claim.DeletionTimestamp.Add(terminatesWithin)
-	}
-	if !initialized(claim) && !lo.SomeBy(wanted, wrong) {
-		return claim.CreationTimestamp.Add(launchesWithin)
-	}
-	return time.Time{}
 }
 
 func initialized(claim *karpv1.NodeClaim) bool {
