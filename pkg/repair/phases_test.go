@@ -287,8 +287,41 @@ func TestEachTurnIsToldOnceOnTheNodeClaim(t *testing.T) {
 	for line := range recorder.Events {
 		told = append(told, line)
 	}
-	require.Len(t, told, 6, "%v", told) // the drain and the end are told on the Node too
-	for i, turn := range []string{"RepairProvisioning", "RepairTerminating", "RepairTerminating", "RepairVerifying", "RepairSucceeded", "RepairSucceeded"} {
+	require.Len(t, told, 4, "%v", told) // the drain is told on the Node too
+	for i, turn := range []string{"RepairProvisioning", "RepairTerminating", "RepairTerminating", "RepairSucceeded"} {
 		require.Contains(t, told[i], turn)
 	}
+}
+
+func TestANodeGoesWhenTheLaunchesOfOthersAreDone(t *testing.T) {
+	other := repairOfSick()
+	other.Name, other.UID, other.Spec.NodeClaim.Name, other.Spec.NodeClaim.UID = "other-1", "other", "other", "other"
+	other.Status.Phase = v1alpha1.PhaseProvisioning
+	withOther := func(change func()) *world {
+		if change != nil {
+			change()
+		}
+		w := newWorld(t, other.DeepCopy())
+		pool := sickPool()
+		w.change(pool, func() { pool.Spec.Disruption.Budgets[0].Nodes = "10" })
+		return w
+	}
+	wait := func(w *world) time.Duration {
+		e, began := w.executor(w.api), w.clock.Now()
+		for w.repair().Status.Phase != v1alpha1.PhaseTerminating && w.clock.Since(began) < time.Minute {
+			_, err := e.Step(context.Background(), w.repair())
+			require.NoError(t, err)
+			if w.repair().Status.Phase == v1alpha1.PhaseTerminating {
+				break
+			}
+			w.karpenter()
+			w.clock.Step(time.Second)
+		}
+		return w.clock.Since(began)
+	}
+	held := wait(withOther(nil))
+	require.GreaterOrEqual(t, held, launchesFirst)
+	require.Less(t, held, launchesFirst+5*time.Second, "but not for ever")
+	require.Less(t, wait(withOther(func() { other.Status.NextAttemptAt = lo.ToPtr(metav1.NewTime(now.Add(time.Hour))) })), 5*time.Second, "one that backs off holds up nobody")
+	require.Less(t, wait(withOther(func() { other.Status.NextAttemptAt, other.Status.Phase = nil, v1alpha1.PhaseWaiting })), 5*time.Second)
 }

@@ -1,9 +1,13 @@
 package repair
 
 import (
+	"context"
+	"fmt"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
@@ -18,6 +22,9 @@ const (
 	mayBeConsolidated  = "MayBeConsolidated"
 	disruptedWithin    = 15 * time.Second
 	consolidatedWithin = 5 * time.Second
+	// launchesFirst bounds how long a node that could go waits for the launches of other repairs. An unlaunched
+	// NodeClaim stalls Karpenter's provisioning, and pods that are evicted meanwhile may need it.
+	launchesFirst = 15 * time.Second
 )
 
 // hold says whether Karpenter may have had the node in hand when the fence was put up, by the NodeClaim as it is right
@@ -51,4 +58,20 @@ func (e *Executor) standsUntil(repair *v1alpha1.NodeRepair) time.Time {
 	default:
 		return condition.LastTransitionTime.Time
 	}
+}
+
+// othersLaunch says whether replacements of other repairs are being launched, or are about to be.
+func (e *Executor) othersLaunch(ctx context.Context, repair *v1alpha1.NodeRepair) (bool, error) {
+	repairs := &v1alpha1.NodeRepairList{}
+	if err := e.Client.List(ctx, repairs, client.UnsafeDisableDeepCopy); err != nil {
+		return false, fmt.Errorf("listing noderepairs, %w", err)
+	}
+	return slices.ContainsFunc(repairs.Items, func(r v1alpha1.NodeRepair) bool {
+		switch r.Status.Phase {
+		case "", v1alpha1.PhaseCommitted, v1alpha1.PhaseFencing, v1alpha1.PhaseProvisioning:
+			return r.UID != repair.UID && r.Status.NextAttemptAt == nil && needsNone(&r) == ""
+		default:
+			return false
+		}
+	}), nil
 }

@@ -16,10 +16,10 @@ func changed(before, after *v1alpha1.NodeRepair) bool {
 	return !equality.Semantic.DeepEqual(before.Status, after.Status)
 }
 
-// tell says on the NodeClaim, once it has been written, that a turn was reached: that a replacement is made, that the
-// node is drained, and how it ended. The Node hears of it from the drain on.
+// tell says on the NodeClaim, once it has been written, that a turn was reached. The Node hears of the drain, and of
+// an end that leaves it standing.
 func (e *Executor) tell(before, after *v1alpha1.NodeRepair) {
-	if before.Status.Phase == after.Status.Phase || after.Status.Phase == v1alpha1.PhaseWaiting || after.Status.Phase == v1alpha1.PhaseReleasing {
+	if before.Status.Phase == after.Status.Phase || !turn(after.Status.Phase) {
 		return
 	}
 	kind := corev1.EventTypeNormal
@@ -30,7 +30,7 @@ func (e *Executor) tell(before, after *v1alpha1.NodeRepair) {
 		TypeMeta:   metav1.TypeMeta{APIVersion: karpapis.Group + "/v1", Kind: "NodeClaim"},
 		ObjectMeta: metav1.ObjectMeta{Name: after.Spec.NodeClaim.Name, UID: after.Spec.NodeClaim.UID},
 	}}
-	if after.Spec.NodeName != "" && (after.Status.Phase == v1alpha1.PhaseTerminating || after.Finished()) {
+	if after.Spec.NodeName != "" && after.Status.Phase != v1alpha1.PhaseProvisioning && after.Status.Phase != v1alpha1.PhaseSucceeded {
 		subjects = append(subjects, &corev1.Node{
 			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Node"},
 			ObjectMeta: metav1.ObjectMeta{Name: after.Spec.NodeName},
@@ -38,5 +38,16 @@ func (e *Executor) tell(before, after *v1alpha1.NodeRepair) {
 	}
 	for _, subject := range subjects {
 		e.Recorder.Eventf(subject, after, kind, "Repair"+string(after.Status.Phase), string(after.Spec.Action), "%s", after.Status.Message)
+	}
+}
+
+// turn says whether a phase is one that people wait for: that a replacement is made, that the node is drained, and how
+// it ended.
+func turn(phase v1alpha1.Phase) bool {
+	switch phase {
+	case v1alpha1.PhaseProvisioning, v1alpha1.PhaseTerminating:
+		return true
+	default:
+		return (&v1alpha1.NodeRepair{Status: v1alpha1.NodeRepairStatus{Phase: phase}}).Finished()
 	}
 }

@@ -30,6 +30,12 @@ func (e *Executor) wait(ctx context.Context, repair *v1alpha1.NodeRepair) (progr
 		repair.Status.Message = fmt.Sprintf("waiting until %s, so that whatever Karpenter had decided about the node shows itself", stamp(e.Clock.Now().Add(left)))
 		return wait(left), nil
 	}
+	if left := e.since(repair, v1alpha1.RepairConditionFenced).Add(launchesFirst).Sub(e.Clock.Now()); left > 0 {
+		if launching, err := e.othersLaunch(ctx, repair); err != nil || launching {
+			repair.Status.Message = "waiting until the replacements of other nodes have launched: Karpenter is stalled meanwhile"
+			return wait(min(left, time.Second)), err
+		}
+	}
 	if against, err := e.recheck(ctx, repair); err != nil || len(against) > 0 {
 		if err != nil {
 			return progress{}, err

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/samber/lo"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -20,12 +21,15 @@ import (
 	nodeutils "sigs.k8s.io/karpenter/pkg/utils/node"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/detector"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/detector/cluster"
 )
 
 const (
 	// afterConflict is how soon a Node is looked at again whose NodeHealth was changed by somebody else meanwhile.
 	afterConflict = 100 * time.Millisecond
+	// comesUpWithin is how long the first NodeHealth of a Node that comes up without a Fatal finding may wait.
+	comesUpWithin = 30 * time.Second
 	// countLeasesEvery bounds the work when many nodes turn Unknown at once: one count serves them all.
 	countLeasesEvery = time.Second
 )
@@ -79,6 +83,9 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return reconcile.Result{}, err
 	}
 	result := cluster.Detect(in, c.mappings)
+	if left := c.comingUp(node, health, result); left > 0 {
+		return reconcile.Result{RequeueAfter: left}, nil
+	}
 	if err := c.write(ctx, node, health, result); err != nil {
 		if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 			return reconcile.Result{RequeueAfter: afterConflict}, nil
@@ -149,6 +156,18 @@ func (c *Controller) countLeases(ctx context.Context, now time.Time) (cluster.Le
 	}
 	c.leases, c.leasesAt = cluster.CountLeases(list.Items, now), now
 	return c.leases, nil
+}
+
+// comingUp says how long the first NodeHealth of a new Node may wait: until it is Initialized, or a while, unless there
+// is a Fatal finding. Its conditions change with every second meanwhile.
+func (c *Controller) comingUp(node *corev1.Node, health *v1alpha1.NodeHealth, result cluster.Result) time.Duration {
+	fatal := lo.SomeBy(result.Reports, func(report detector.Report) bool {
+		return lo.SomeBy(report.Findings, func(f v1alpha1.Finding) bool { return f.Severity == v1alpha1.SeverityFatal })
+	})
+	if health != nil || fatal || node.Labels[karpv1.NodeInitializedLabelKey] == "true" {
+		return 0
+	}
+	return max(node.CreationTimestamp.Add(comesUpWithin).Sub(c.clock.Now()), 0)
 }
 
 // write applies our entries where they differ from what stands.
