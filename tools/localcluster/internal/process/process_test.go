@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-func startSleeper(t *testing.T, owner Owner, script string) Record {
+func start(t *testing.T, owner Owner, program string, args ...string) Record {
 	t.Helper()
 	record, err := Start(owner, Command{
-		Path:    "/bin/sh",
-		Args:    []string{"-c", script},
+		Path:    program,
+		Args:    args,
 		Env:     []string{"PATH=" + os.Getenv("PATH")},
 		LogFile: filepath.Join(owner.Directory, "log"),
 	})
@@ -29,7 +29,7 @@ func startSleeper(t *testing.T, owner Owner, script string) Record {
 
 func TestAliveOnlyForTheOneThatWasStarted(t *testing.T) {
 	owner := Owner{Directory: t.TempDir(), Part: "etcd"}
-	record := startSleeper(t, owner, "exec sleep 60")
+	record := start(t, owner, "/bin/sleep", "60")
 
 	for name, test := range map[string]struct {
 		owner  Owner
@@ -58,7 +58,7 @@ func TestAliveOnlyForTheOneThatWasStarted(t *testing.T) {
 
 func TestForeignProcessesAreNeverSignalled(t *testing.T) {
 	owner := Owner{Directory: t.TempDir(), Part: "etcd"}
-	record := startSleeper(t, owner, "exec sleep 60")
+	record := start(t, owner, "/bin/sleep", "60")
 
 	recycled := record
 	recycled.StartTicks++
@@ -75,7 +75,7 @@ func TestForeignProcessesAreNeverSignalled(t *testing.T) {
 
 func TestStopKillsWhatDoesNotListen(t *testing.T) {
 	owner := Owner{Directory: t.TempDir(), Part: "deaf"}
-	record := startSleeper(t, owner, `trap "" TERM; while :; do sleep 1; done`)
+	record := start(t, owner, "/bin/sh", "-c", `trap "" TERM; while :; do sleep 1; done`)
 	time.Sleep(100 * time.Millisecond) // until the trap is set
 
 	if err := record.Signal(owner, syscall.SIGTERM); err != nil {
@@ -95,7 +95,7 @@ func TestStopKillsWhatDoesNotListen(t *testing.T) {
 func TestFindSeesWhatWasNeverRecorded(t *testing.T) {
 	directory := t.TempDir()
 	owner := Owner{Directory: directory, Part: "kwok"}
-	record := startSleeper(t, owner, "exec sleep 60")
+	record := start(t, owner, "/bin/sleep", "60")
 
 	found, err := Find(directory)
 	if err != nil {
