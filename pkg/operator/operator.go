@@ -22,6 +22,7 @@ import (
 	crmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/scheme"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/detector/cluster"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/metrics"
@@ -110,7 +111,7 @@ func newManager(config *rest.Config, options Options) (manager.Manager, error) {
 	leaderConfig := rest.CopyConfig(config)
 	leaderConfig.QPS, leaderConfig.Burst = 0, 0
 	m, err := controllerruntime.NewManager(config, manager.Options{
-		Scheme:                        NewScheme(),
+		Scheme:                        scheme.New(),
 		Cache:                         cacheOptions(),
 		Client:                        client.Options{Cache: &client.CacheOptions{}},
 		Metrics:                       metricsserver.Options{BindAddress: "0"}, // it would serve Karpenter's series too

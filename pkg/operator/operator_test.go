@@ -13,6 +13,7 @@ import (
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 	podutils "sigs.k8s.io/karpenter/pkg/utils/pod"
 
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/scheme"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 )
 
@@ -67,7 +68,7 @@ func TestMissingDefinitionsAreNamedWithWhatToApply(t *testing.T) {
 
 func TestTheSchemeKnowsEveryNeededKind(t *testing.T) {
 	for _, need := range needed {
-		require.True(t, NewScheme().Recognizes(need.kind), need.kind)
+		require.True(t, scheme.New().Recognizes(need.kind), need.kind)
 	}
 }
 

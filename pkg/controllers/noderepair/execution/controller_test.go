@@ -9,33 +9,19 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/events"
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/repair"
+	"github.com/autorepair-sh/karpenter-autorepair/test/fakeapi"
 )
 
 var request = reconcile.Request{NamespacedName: client.ObjectKey{Name: "repair"}}
-
-func scheme(t *testing.T) *runtime.Scheme {
-	t.Helper()
-	s := runtime.NewScheme()
-	require.NoError(t, clientgoscheme.AddToScheme(s))
-	require.NoError(t, v1alpha1.AddToScheme(s))
-	karpenter := schema.GroupVersion{Group: "karpenter.sh", Version: "v1"}
-	s.AddKnownTypes(karpenter, &karpv1.NodeClaim{}, &karpv1.NodeClaimList{})
-	metav1.AddToGroupVersion(s, karpenter)
-	return s
-}
 
 // nodeRepair cannot be carried out, so that one step ends it.
 func nodeRepair() *v1alpha1.NodeRepair {
@@ -49,7 +35,7 @@ func nodeRepair() *v1alpha1.NodeRepair {
 func over(t *testing.T, cached client.Reader, fail error) (*Controller, client.WithWatch, *int) {
 	t.Helper()
 	writes := 0
-	api := fake.NewClientBuilder().WithScheme(scheme(t)).WithObjects(nodeRepair()).WithStatusSubresource(&v1alpha1.NodeRepair{}).Build()
+	api := fakeapi.Builder().WithObjects(nodeRepair()).WithStatusSubresource(&v1alpha1.NodeRepair{}).Build()
 	kubeClient := interceptor.NewClient(api, interceptor.Funcs{
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
 			if cached != nil {
@@ -84,7 +70,7 @@ func TestAStepIsTakenAndWritten(t *testing.T) {
 }
 
 func TestNoStepIsTakenFromAnOlderVersionThanWeWrote(t *testing.T) {
-	older := fake.NewClientBuilder().WithScheme(scheme(t)).WithObjects(nodeRepair()).Build()
+	older := fakeapi.Builder().WithObjects(nodeRepair()).Build()
 	c, _, writes := over(t, older, nil)
 	_, err := c.Reconcile(context.Background(), request)
 	require.NoError(t, err)

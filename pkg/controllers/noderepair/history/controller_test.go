@@ -10,13 +10,12 @@ import (
 	"github.com/samber/lo"
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/test/fakeapi"
 )
 
 var now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -54,9 +53,7 @@ func TestHistoryIsBoundedByCountAndAge(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			scheme := runtime.NewScheme()
-			require.NoError(t, v1alpha1.AddToScheme(scheme))
-			api := fake.NewClientBuilder().WithScheme(scheme).WithObjects(test.repairs...).Build()
+			api := fakeapi.Builder().WithObjects(test.repairs...).Build()
 			controller := NewController(clocktesting.NewFakeClock(now), api, test.keep, test.age)
 			result, err := controller.Reconcile(context.Background(), reconcile.Request{})
 			require.NoError(t, err)

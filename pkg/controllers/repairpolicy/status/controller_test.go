@@ -9,15 +9,13 @@ import (
 	"github.com/stretchr/testify/require"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/test/fakeapi"
 )
 
 func policy(name string, change ...func(*v1alpha1.RepairPolicySpec)) *v1alpha1.RepairPolicy {
@@ -48,12 +46,7 @@ func claim(name, team string, unhealthy bool) *karpv1.NodeClaim {
 // described gives the policies as they are after one look.
 func described(t *testing.T, objects ...client.Object) map[string]v1alpha1.RepairPolicyStatus {
 	t.Helper()
-	scheme := runtime.NewScheme()
-	require.NoError(t, v1alpha1.AddToScheme(scheme))
-	karpenter := schema.GroupVersion{Group: "karpenter.sh", Version: "v1"}
-	scheme.AddKnownTypes(karpenter, &karpv1.NodeClaim{}, &karpv1.NodeClaimList{})
-	metav1.AddToGroupVersion(scheme, karpenter)
-	api := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithStatusSubresource(&v1alpha1.RepairPolicy{}).Build()
+	api := fakeapi.Builder().WithObjects(objects...).WithStatusSubresource(&v1alpha1.RepairPolicy{}).Build()
 	known := func(reason string) bool { return reason == "KernelDeadlock" }
 	controller := NewController(clocktesting.NewFakeClock(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)), api, known, []string{"KernelDeadlock", "ForkFailedOutOfPIDs"})
 	_, err := controller.Reconcile(context.Background(), reconcile.Request{})
