@@ -74,7 +74,7 @@ func TestOnAnAPIServer(t *testing.T) {
 	_, err = c.Kubectl(ctx, "wait", "--for=condition=Established", "crd/nodehealths.autorepair.sh", "--timeout=30s")
 	require.NoError(t, err)
 
-	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "detection", Labels: map[string]string{karpv1.NodePoolLabelKey: "pool"}}}
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "detection", Labels: map[string]string{karpv1.NodePoolLabelKey: "pool", karpv1.NodeInitializedLabelKey: "true"}}}
 	require.NoError(t, c.Create(ctx, node))
 	require.NoError(t, c.SetNodeCondition(ctx, node.Name, corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady"}))
 	stop := start(t, c)

@@ -315,3 +315,37 @@ func TestHeartbeatsAreLeftOut(t *testing.T) {
 		})
 	}
 }
+
+func TestANewNodeIsWrittenOnceItIsInitializedUnlessItIsSick(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*corev1.Node)
+		writes int
+	}{
+		"one that comes up": {change: func(*corev1.Node) {}},
+		"one that is Initialized": {
+			change: func(n *corev1.Node) { n.Labels[karpv1.NodeInitializedLabelKey] = "true" }, writes: 1,
+		},
+		"one that does not become Initialized for long": {
+			change: func(n *corev1.Node) { n.CreationTimestamp = metav1.NewTime(now.Add(-comesUpWithin)) }, writes: 1,
+		},
+		"one that comes up sick": {
+			change: func(n *corev1.Node) {
+				n.Status.Conditions = append(n.Status.Conditions, corev1.NodeCondition{Type: "KernelReady", Status: corev1.ConditionFalse, Reason: "KernelDeadlock"})
+			}, writes: 1,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{
+				Name: "new", UID: "new", Labels: map[string]string{karpv1.NodePoolLabelKey: "pool"}, CreationTimestamp: metav1.NewTime(now),
+			}}
+			test.change(n)
+			w := newWorld(t, n)
+			result, err := w.controller.Reconcile(context.Background(), reconcile.Request{NamespacedName: client.ObjectKey{Name: "new"}})
+			require.NoError(t, err)
+			require.Equal(t, test.writes, w.applies)
+			if test.writes == 0 {
+				require.Equal(t, comesUpWithin, result.RequeueAfter)
+			}
+		})
+	}
+}

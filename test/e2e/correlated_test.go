@@ -19,8 +19,8 @@ func TestHalfOfAPoolTurnsSickAndOneIsTriedFirst(t *testing.T) {
 	nodes := s.pool(10, budgets(karpv1.Budget{Nodes: "100%"}))
 	s.policy(func(p *v1alpha1.RepairPolicy) {
 		p.Spec.CorrelatedFailure = v1alpha1.CorrelatedFailureSpec{} // as it is by default
-		// The others wait until the probe has proved healthy: for longer than this test looks.
-		p.Spec.Replacement.VerifyFor.Duration = time.Hour
+		// The others wait until the probe has proved healthy: for longer than this test needs to heal them.
+		p.Spec.Replacement.VerifyFor.Duration = 25 * time.Second
 	})
 	for _, node := range nodes[:5] {
 		s.breakNode(node.Name)
@@ -32,9 +32,13 @@ func TestHalfOfAPoolTurnsSickAndOneIsTriedFirst(t *testing.T) {
 	for _, node := range waiting {
 		s.blocked(node.Name, "CorrelatedFailure")
 		require.Contains(t, s.condition(node.Name, v1alpha1.ConditionRepairBlocked).Message, "suspect")
-		s.leftAlone(node.Name)
 	}
-	s.onlyRepair()
+	s.holdsFor(5*time.Second, "only the probe is at work", func() error {
+		if n := len(s.repairs()); n != 1 {
+			return fmt.Errorf("there are %d NodeRepairs", n)
+		}
+		return nil
+	})
 	for _, node := range waiting {
 		s.heal(node.Name)
 	}
@@ -46,5 +50,7 @@ func TestHalfOfAPoolTurnsSickAndOneIsTriedFirst(t *testing.T) {
 		}
 		return nil
 	})
+	s.repairEnds(v1alpha1.PhaseSucceeded)
 	s.onlyRepair()
+	s.settles(10)
 }
