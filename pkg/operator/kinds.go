@@ -10,8 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/scheme"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/scheme"
 )
 
 // needed are the kinds without which nothing works, and what to do where they are missing.

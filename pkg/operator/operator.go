@@ -22,10 +22,10 @@ import (
 	crmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
-	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/scheme"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/detector/cluster"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/metrics"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/scheme"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/snapshot"
 )
 

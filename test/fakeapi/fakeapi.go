@@ -4,7 +4,7 @@ package fakeapi
 import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
-	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/scheme"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/scheme"
 )
 
 // Builder knows all kinds and indexes of the controller's cache.
