@@ -19,7 +19,9 @@ func changed(before, after *v1alpha1.NodeRepair) bool {
 // tell says on the NodeClaim, once it has been written, that a turn was reached. The Node hears of the drain, and of
 // an end that leaves it standing.
 func (e *Executor) tell(before, after *v1alpha1.NodeRepair) {
-	if before.Status.Phase == after.Status.Phase || !turn(after.Status.Phase) {
+	phase := after.Status.Phase
+	turn := phase == v1alpha1.PhaseProvisioning || phase == v1alpha1.PhaseTerminating || after.Finished()
+	if before.Status.Phase == phase || !turn {
 		return
 	}
 	kind := corev1.EventTypeNormal
@@ -38,16 +40,5 @@ func (e *Executor) tell(before, after *v1alpha1.NodeRepair) {
 	}
 	for _, subject := range subjects {
 		e.Recorder.Eventf(subject, after, kind, "Repair"+string(after.Status.Phase), string(after.Spec.Action), "%s", after.Status.Message)
-	}
-}
-
-// turn says whether a phase is one that people wait for: that a replacement is made, that the node is drained, and how
-// it ended.
-func turn(phase v1alpha1.Phase) bool {
-	switch phase {
-	case v1alpha1.PhaseProvisioning, v1alpha1.PhaseTerminating:
-		return true
-	default:
-		return (&v1alpha1.NodeRepair{Status: v1alpha1.NodeRepairStatus{Phase: phase}}).Finished()
 	}
 }
