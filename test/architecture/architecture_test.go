@@ -18,16 +18,17 @@ var floors = []struct {
 	siblings bool // packages of the floor may import each other
 }{
 	{name: "words", packages: []string{"pkg/apis", "pkg/health", "pkg/scheme"}, siblings: true},
-	{name: "pure", packages: []string{"pkg/diagnosis", "pkg/decision", "pkg/explain", "pkg/replacement"}, siblings: true},
+	{name: "pure", packages: []string{"pkg/diagnosis", "pkg/decision", "pkg/explain", "pkg/replacement", "pkg/rules", "pkg/tracking"}, siblings: true},
 	{name: "ports", packages: []string{"pkg/detector"}},
-	{name: "adapters", packages: []string{"pkg/detector/cluster", "pkg/disruption", "pkg/repair", "pkg/snapshot", "pkg/metrics"}},
-	{name: "loops", packages: []string{"pkg/controllers"}, siblings: true},
+	{name: "adapters", packages: []string{"pkg/detector/cluster", "pkg/detector/node", "pkg/host", "pkg/disruption", "pkg/repair", "pkg/snapshot", "pkg/metrics"}},
+	{name: "loops", packages: []string{"pkg/controllers", "pkg/agent"}, siblings: true},
 	{name: "wiring", packages: []string{"pkg/operator", "cmd", "test", "tools"}, siblings: true},
 }
 
 // named are the imports between siblings that the design names.
 var named = map[string]string{
-	"pkg/disruption": "pkg/snapshot", // the Method gathers what it decides on
+	"pkg/disruption":    "pkg/snapshot", // the Method gathers what it decides on
+	"pkg/detector/node": "pkg/host",     // the detectors of the agent look through it
 }
 
 func floorOf(pkg string) (floor int, prefix string) {
