@@ -173,7 +173,19 @@ func runtimeEnded(look, asking context.Context, err error) error {
 	return look.Err()
 }
 
+// status over the connection that is there, or over a new one where that has broken since, as it does when the runtime
+// restarts.
 func (r *Runtime) status(ctx context.Context, path string) (*cri.StatusResponse, error) {
+	kept := r.conn != nil
+	answer, err := r.statusOnce(ctx, path)
+	if kept && status.Code(err) == codes.Unavailable {
+		r.drop()
+		return r.statusOnce(ctx, path)
+	}
+	return answer, err
+}
+
+func (r *Runtime) statusOnce(ctx context.Context, path string) (*cri.StatusResponse, error) {
 	if r.conn == nil {
 		conn, err := r.connect(path)
 		if err != nil {
