@@ -15,12 +15,17 @@ const (
 	StreamKubeProxy  Stream = "kube-proxy"
 )
 
+// Streams lists the streams that have rules.
+var Streams = []Stream{StreamKmsg, StreamKubelet, StreamContainerd, StreamSystemd, StreamIPAMD, StreamKubeProxy}
+
 // LineRule says that a log line means a reason. They stand in reasons.yaml below the reason that they are for.
 type LineRule struct {
 	// Reason of the finding; of a family, ${name} stands for what the group of that name matched.
 	Reason string
 	Stream Stream
-	// Pattern is a regular expression (RE2) that is searched in the line, without the framing of its log.
+	// Pattern is a regular expression (RE2) that is searched in the line, without the framing of its log. Of structured
+	// logs (klog in text and JSON, logfmt, zap) the line is the message without quotes, followed by its fields as
+	// key="value", with the value quoted as Go does.
 	Pattern string
 	// Subject of the finding; ${name} stands for what the group of that name matched. Empty: the node itself.
 	Subject string
@@ -30,6 +35,8 @@ type LineRule struct {
 	Recovers bool
 	// CountsToward is a second reason that the line counts for without being it; it shows once that is confirmed.
 	CountsToward string
+	// Echo says that the event has another line that is counted: this one is told to people and counts for nothing.
+	Echo bool
 	// Sample is a line that the rule must match, CounterSample one that looks alike and that it must not.
 	Sample        string
 	CounterSample string

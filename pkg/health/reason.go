@@ -2,40 +2,29 @@ package health
 
 import (
 	"regexp"
-	"time"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/health/notation"
 )
 
 //go:generate go run ./internal/gen
 
 // ClearsBy is what ends a finding.
-type ClearsBy string
+type ClearsBy = notation.ClearsBy
 
+// What ends a finding.
 const (
-	// ClearsByPoll: a look that finds nothing.
-	ClearsByPoll ClearsBy = "poll"
-	// ClearsByPair: a line or event that says that it is over.
-	ClearsByPair ClearsBy = "pair"
-	// ClearsByQuiet: nothing seen for a time.
-	ClearsByQuiet ClearsBy = "quiet"
-	// ClearsByBoot: a new boot of the node.
-	ClearsByBoot ClearsBy = "boot"
+	ClearsByPoll  = notation.ByPoll
+	ClearsByPair  = notation.ByPair
+	ClearsByQuiet = notation.ByQuiet
+	ClearsByBoot  = notation.ByBoot
 )
 
-// Confirm is what it takes for a fault to count: For without a break, or Count sightings within Within (zero: ever).
-// The zero value counts at once.
-type Confirm struct {
-	For    time.Duration
-	Count  int
-	Within time.Duration
-}
+// Confirm is what it takes for a fault to count.
+type Confirm = notation.Confirm
 
-// Clears is what ends a finding: By, or (with pair and quiet) nothing seen for Quiet.
-type Clears struct {
-	By    ClearsBy
-	Quiet time.Duration
-}
+// Clears is what ends a finding.
+type Clears = notation.Clears
 
 // Reason is one entry of the catalogue, reasons.yaml.
 type Reason struct {
@@ -47,6 +36,9 @@ type Reason struct {
 	Example  string
 	Category v1alpha1.Category
 	Severity v1alpha1.Severity
+	// OfNodeFilesystem says that Fatal holds on the filesystem of the root, the kubelet or the container runtime alone; on
+	// any other it is a Warning.
+	OfNodeFilesystem bool
 	// FatalFrom is when a Warning becomes Fatal; nil where it never does.
 	FatalFrom *Confirm
 	// Sources that can see it.
@@ -55,6 +47,8 @@ type Reason struct {
 	Clears  Clears
 	// Action of the default policy once it is Fatal.
 	Action v1alpha1.Action
+	// Sample is what fires it, in a sentence or as the log line that it is.
+	Sample string
 	// RebootMayCure: a policy may choose Reboot.
 	RebootMayCure bool
 	// Explanation, Remedy and Threshold are sentences for people: what it means, what to do, where the number comes from.

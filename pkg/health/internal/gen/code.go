@@ -4,8 +4,12 @@ import (
 	"bytes"
 	"fmt"
 	"go/format"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
+
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/health/notation"
 )
 
 const header = "generated from reasons.yaml by `go generate ./pkg/health`. DO NOT EDIT."
@@ -40,29 +44,33 @@ func writeReason(b *bytes.Buffer, r reason) {
 	}
 	fmt.Fprintf(b, "Category: v1alpha1.Category%s,\nSeverity: v1alpha1.Severity%s,\n", r.Category, r.Severity)
 	if r.fatalFrom != nil {
-		fmt.Fprintf(b, "FatalFrom: &%s,\n", r.fatalFrom.code())
+		fmt.Fprintf(b, "FatalFrom: &%s,\n", confirmCode(*r.fatalFrom))
+	}
+	if r.OfNodeFilesystem {
+		b.WriteString("OfNodeFilesystem: true,\n")
 	}
 	fmt.Fprintf(b, "Sources: %#v,\n", r.Sources)
-	if r.confirm != (confirm{}) {
-		fmt.Fprintf(b, "Confirm: %s,\n", r.confirm.code())
+	if r.confirm != (notation.Confirm{}) {
+		fmt.Fprintf(b, "Confirm: %s,\n", confirmCode(r.confirm))
 	}
-	by := map[string]string{"poll": "Poll", "pair": "Pair", "quiet": "Quiet", "boot": "Boot"}[r.clears.By]
+	by := map[notation.ClearsBy]string{"poll": "Poll", "pair": "Pair", "quiet": "Quiet", "boot": "Boot"}[r.clears.By]
 	fmt.Fprintf(b, "Clears: Clears{By: ClearsBy%s", by)
 	if r.clears.Quiet > 0 {
-		fmt.Fprintf(b, ", Quiet: %d /* %s */", r.clears.Quiet, short(r.clears.Quiet))
+		fmt.Fprintf(b, ", Quiet: %d /* %s */", r.clears.Quiet, notation.Short(r.clears.Quiet))
 	}
 	fmt.Fprintf(b, "},\nAction: v1alpha1.Action%s,\n", r.Action)
 	if r.RebootMayCure {
 		b.WriteString("RebootMayCure: true,\n")
 	}
+	fmt.Fprintf(b, "Sample: %q,\n", r.sample())
 	fmt.Fprintf(b, "Explanation: %q,\nRemedy: %q,\nThreshold: %q,\n},\n", r.Explanation, r.Remedy, r.Threshold)
 }
 
-func (c confirm) code() string {
+func confirmCode(c notation.Confirm) string {
 	var parts []string
 	add := func(name string, d time.Duration) {
 		if d > 0 {
-			parts = append(parts, fmt.Sprintf("%s: %d /* %s */", name, d, short(d)))
+			parts = append(parts, fmt.Sprintf("%s: %d /* %s */", name, d, notation.Short(d)))
 		}
 	}
 	add("For", c.For)
@@ -73,13 +81,56 @@ func (c confirm) code() string {
 	return "Confirm{" + strings.Join(parts, ", ") + "}"
 }
 
-func short(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
+func linesSource(c catalogue) ([]byte, error) {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "// Code %s\n\npackage health\n\n", header)
+	if slices.ContainsFunc(c.reasons, func(r reason) bool {
+		return slices.ContainsFunc(r.Lines, func(l line) bool { return l.Severity != "" })
+	}) {
+		b.WriteString("import \"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1\"\n\n")
 	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
+	b.WriteString("// LineRules are the rules for log lines, in the order of reasons.yaml: of several that match, the first counts.\nvar LineRules = []LineRule{\n")
+	for _, r := range c.reasons {
+		for _, l := range r.Lines {
+			writeLine(&b, r, l)
+		}
 	}
-	return s
+	b.WriteString("}\n")
+	out, err := format.Source(b.Bytes())
+	if err != nil {
+		return nil, fmt.Errorf("formatting the generated rules, %w", err)
+	}
+	return out, nil
+}
+
+func writeLine(b *bytes.Buffer, r reason, l line) {
+	if r.Pattern == "" {
+		fmt.Fprintf(b, "{\nReason: Reason%s,\n", r.Name)
+	} else {
+		fmt.Fprintf(b, "{\nReason: %q,\n", l.Reason)
+	}
+	fmt.Fprintf(b, "Stream: %q,\nPattern: %s,\n", l.Stream, quote(l.Pattern))
+	if l.Subject != "" {
+		fmt.Fprintf(b, "Subject: %q,\n", l.Subject)
+	}
+	if l.Severity != "" {
+		fmt.Fprintf(b, "Severity: v1alpha1.Severity%s,\n", l.Severity)
+	}
+	if l.CountsToward != "" {
+		fmt.Fprintf(b, "CountsToward: Reason%s,\n", l.CountsToward)
+	}
+	for name, set := range map[string]bool{"Recovers": l.Recovers, "Echo": l.Echo} { // at most one of them is set
+		if set {
+			fmt.Fprintf(b, "%s: true,\n", name)
+		}
+	}
+	fmt.Fprintf(b, "Sample: %s,\nCounterSample: %s,\n},\n", quote(l.Sample), quote(l.CounterSample))
+}
+
+// quote writes a string as people read regular expressions best.
+func quote(s string) string {
+	if strconv.CanBackquote(s) {
+		return "`" + s + "`"
+	}
+	return strconv.Quote(s)
 }

@@ -30,6 +30,14 @@ func TestGeneratedFilesAreThoseOfTheCatalogue(t *testing.T) {
 	}
 }
 
+func TestStreamsAreThoseOfTheRules(t *testing.T) {
+	want := make([]string, 0, len(health.Streams))
+	for _, s := range health.Streams {
+		want = append(want, string(s))
+	}
+	require.Equal(t, want, streams)
+}
+
 func TestOrderIsThatOfTheConditions(t *testing.T) {
 	require.Equal(t, append(append([]v1alpha1.Category{}, health.Categories...), v1alpha1.CategoryRequest), order)
 }
@@ -62,33 +70,46 @@ const (
 		"- {name: Networking, explanation: e}\n- {name: Storage, explanation: e}\n- {name: ContainerRuntime, explanation: e}\n" +
 		"- {name: AcceleratedHardware, explanation: e}\n- {name: Kubelet, explanation: e}\n- {name: Instance, explanation: e}\n" +
 		"- {name: Request, explanation: e}\n"
-	fatal = "- {name: A, category: Kernel, severity: Fatal, sources: [x], action: Replace, explanation: E., remedy: R., threshold: t, confirm: 1m, clears: poll}\n"
+	fatal = "- {name: A, category: Kernel, severity: Fatal, sources: [x], action: Replace, explanation: E., remedy: R., threshold: t, confirm: 1m, clears: poll,\n" +
+		"   lines: [{stream: kmsg, pattern: '^disk (?P<d>[a-z]+) died', subject: '${d}', sample: disk sda died, counterSample: the disk sda died}]}\n"
 )
 
 func TestParse(t *testing.T) {
 	for name, tc := range map[string]struct {
 		old, new    string // what is changed in a good catalogue
 		wantError   string
-		wantConfirm confirm
-		wantClears  clears
+		wantConfirm health.Confirm
+		wantClears  health.Clears
 	}{
-		"a duration confirms by time":                 {old: "confirm: 1m", new: "confirm: 10s", wantConfirm: confirm{For: 10 * time.Second}, wantClears: clears{By: "poll"}},
-		"a count within a time confirms by number":    {old: "confirm: 1m, clears: poll", new: "confirm: 3 in 10m, clears: quiet 1h", wantConfirm: confirm{Count: 3, Within: 10 * time.Minute}, wantClears: clears{By: "quiet", Quiet: time.Hour}},
-		"a line ends it, or quiet where none comes":   {old: "confirm: 1m, clears: poll", new: `confirm: 2 polls, clears: "pair, quiet 2m"`, wantConfirm: confirm{Count: 2}, wantClears: clears{By: "pair", Quiet: 2 * time.Minute}},
-		"a reason that nothing clears is refused":     {old: ", clears: poll", wantError: "clears"},
-		"a reason with two ways to clear is refused":  {old: "clears: poll", new: `clears: "boot, quiet 2m"`, wantError: "only pair may be followed by quiet"},
-		"a count that is no number is refused":        {old: "confirm: 1m", new: "confirm: often", wantError: "write a duration, N"},
-		"a field that nobody knows is refused":        {old: "sources", new: "colour: red, sources", wantError: "colour"},
-		"a reason that stands there twice is refused": {old: fatal, new: fatal + fatal, wantError: "A stands there twice"},
-		"a missing remedy is refused":                 {old: "remedy: R., ", wantError: "remedy must be sentences"},
-		"an unknown category is refused":              {old: "category: Kernel", new: "category: Colonel", wantError: `category "Colonel"`},
-		"a forgotten category is refused":             {old: "- {name: Storage, explanation: e}\n", wantError: "write Kernel, Networking, Storage"},
-		"a toleration of nothing is refused":          {old: "tolerate: 30m", new: "tolerate: 0s", wantError: "at least 1s"},
-		"a warning with an action is refused":         {old: "severity: Fatal", new: "severity: Warning", wantError: "only a Warning is not"},
-		"a fatal reason without action is refused":    {old: "action: Replace", new: "action: None", wantError: "can be Fatal is replaced"},
-		"a name that is no word is refused":           {old: "name: A,", new: "name: a b,", wantError: "CamelCase"},
-		"an example off its pattern is refused":       {old: "name: A,", new: "name: A<n>, pattern: 'A[0-9]+', example: A1B,", wantError: "does not match the pattern"},
-		"a pattern that does not compile is refused":  {old: "name: A,", new: "name: A<n>, pattern: 'A(', example: A1,", wantError: "missing closing"},
+		"a duration confirms by time":                      {old: "confirm: 1m", new: "confirm: 10s", wantConfirm: health.Confirm{For: 10 * time.Second}, wantClears: health.Clears{By: "poll"}},
+		"a count within a time confirms by number":         {old: "confirm: 1m, clears: poll", new: "confirm: 3 in 10m, clears: quiet 1h", wantConfirm: health.Confirm{Count: 3, Within: 10 * time.Minute}, wantClears: health.Clears{By: "quiet", Quiet: time.Hour}},
+		"a line ends it, or quiet where none comes":        {old: "confirm: 1m, clears: poll", new: `confirm: 2 polls, clears: "pair, quiet 2m"`, wantConfirm: health.Confirm{Count: 2}, wantClears: health.Clears{By: "pair", Quiet: 2 * time.Minute}},
+		"a reason that nothing clears is refused":          {old: ", clears: poll", wantError: "clears"},
+		"a reason with two ways to clear is refused":       {old: "clears: poll", new: `clears: "boot, quiet 2m"`, wantError: "only pair may be followed by quiet"},
+		"a count that is no number is refused":             {old: "confirm: 1m", new: "confirm: often", wantError: "write a duration, N"},
+		"a field that nobody knows is refused":             {old: "sources", new: "colour: red, sources", wantError: "colour"},
+		"a reason that stands there twice is refused":      {old: fatal, new: fatal + fatal, wantError: "A stands there twice"},
+		"a missing remedy is refused":                      {old: "remedy: R., ", wantError: "remedy must be sentences"},
+		"an unknown category is refused":                   {old: "category: Kernel", new: "category: Colonel", wantError: `category "Colonel"`},
+		"a forgotten category is refused":                  {old: "- {name: Storage, explanation: e}\n", wantError: "write Kernel, Networking, Storage"},
+		"a toleration of nothing is refused":               {old: "tolerate: 30m", new: "tolerate: 0s", wantError: "at least 1s"},
+		"a warning with an action is refused":              {old: "severity: Fatal", new: "severity: Warning", wantError: "only a Warning is not"},
+		"a fatal reason without action is refused":         {old: "action: Replace", new: "action: None", wantError: "can be Fatal is replaced"},
+		"a name that is no word is refused":                {old: "name: A,", new: "name: a b,", wantError: "CamelCase"},
+		"an example off its pattern is refused":            {old: "name: A,", new: "name: A<n>, pattern: 'A[0-9]+', example: A1B,", wantError: "does not match the pattern"},
+		"a rule that does not compile is refused":          {old: "died'", new: "(died'", wantError: "lines[0]: pattern: write a regular expression"},
+		"a rule for every line is refused":                 {old: "'^disk (?P<d>[a-z]+) died'", new: "'(?P<d>)'", wantError: "matches every line"},
+		"a rule off its sample is refused":                 {old: "sample: disk", new: "sample: desk", wantError: "sample: does not match"},
+		"a rule that matches its counter is refused":       {old: "counterSample: the disk", new: "counterSample: disk", wantError: "counterSample: matches the pattern"},
+		"a rule without counter-sample is refused":         {old: ", counterSample: the disk sda died", wantError: "counterSample: write a line"},
+		"a rule of an unknown stream is refused":           {old: "stream: kmsg", new: "stream: syslog", wantError: `stream "syslog": write one of kmsg`},
+		"a subject without its group is refused":           {old: "${d}", new: "${disk}", wantError: "the pattern has no group"},
+		"a rule with a reason of its own is refused":       {old: "stream: kmsg", new: "reason: B, stream: kmsg", wantError: "leave it out elsewhere"},
+		"a rule that counts toward nothing is refused":     {old: "stream: kmsg", new: "stream: kmsg, countsToward: B", wantError: `countsToward "B"`},
+		"a recovery with a severity is refused":            {old: "stream: kmsg", new: "stream: kmsg, recovers: true, severity: Fatal", wantError: "recovers:"},
+		"a reason that nothing is said to fire is refused": {old: "stream: kmsg", new: "stream: kmsg, recovers: true", wantError: "sample: write a sentence"},
+		"a sample beside lines is refused":                 {old: "clears: poll,", new: "clears: poll, sample: s,", wantError: "sample: leave it out"},
+		"a pattern that does not compile is refused":       {old: "name: A,", new: "name: A<n>, pattern: 'A(', example: A1,", wantError: "missing closing"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			good := someCategories + "reasons:\n" + fatal

@@ -1,4 +1,4 @@
-// Command gen makes zz_generated.reasons.go, REASONS.md and the default RepairPolicy from reasons.yaml. Run it with
+// Command gen makes zz_generated.reasons.go, zz_generated.lines.go, REASONS.md and the default RepairPolicy from reasons.yaml. Run it with
 // `go generate ./pkg/health`.
 package main
 
@@ -12,6 +12,7 @@ import (
 const (
 	catalogueFile = "reasons.yaml"
 	goFile        = "zz_generated.reasons.go"
+	linesFile     = "zz_generated.lines.go"
 	markdownFile  = "REASONS.md"
 	policyFile    = "../../charts/autorepair/manifests/default-repairpolicy.yaml"
 )
@@ -53,5 +54,9 @@ func generate(data []byte) (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return map[string][]byte{goFile: code, markdownFile: markdown(c), policyFile: policy(c)}, nil
+	lines, err := linesSource(c)
+	if err != nil {
+		return nil, err
+	}
+	return map[string][]byte{goFile: code, linesFile: lines, markdownFile: markdown(c), policyFile: policy(c)}, nil
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -13,6 +12,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/health/notation"
 )
 
 type category struct {
@@ -23,38 +23,31 @@ type category struct {
 }
 
 type entry struct {
-	Name          string   `json:"name"`
-	Pattern       string   `json:"pattern"`
-	Example       string   `json:"example"`
-	Category      string   `json:"category"`
-	Severity      string   `json:"severity"`
-	FatalFrom     string   `json:"fatalFrom"`
-	Sources       []string `json:"sources"`
-	Confirm       string   `json:"confirm"`
-	Clears        string   `json:"clears"`
-	Action        string   `json:"action"`
-	RebootMayCure bool     `json:"rebootMayCure"`
-	Explanation   string   `json:"explanation"`
-	Remedy        string   `json:"remedy"`
-	Threshold     string   `json:"threshold"`
-}
-
-type confirm struct {
-	For    time.Duration
-	Count  int
-	Within time.Duration
-}
-
-type clears struct {
-	By    string
-	Quiet time.Duration
+	Name             string   `json:"name"`
+	Pattern          string   `json:"pattern"`
+	Example          string   `json:"example"`
+	Category         string   `json:"category"`
+	Severity         string   `json:"severity"`
+	FatalFrom        string   `json:"fatalFrom"`
+	Sources          []string `json:"sources"`
+	Confirm          string   `json:"confirm"`
+	Clears           string   `json:"clears"`
+	Action           string   `json:"action"`
+	RebootMayCure    bool     `json:"rebootMayCure"`
+	OfNodeFilesystem bool     `json:"ofNodeFilesystem"`
+	Explanation      string   `json:"explanation"`
+	Remedy           string   `json:"remedy"`
+	Threshold        string   `json:"threshold"`
+	// Sample of a reason that no line makes; of the others it is that of the first line.
+	Sample string `json:"sample"`
+	Lines  []line `json:"lines"`
 }
 
 type reason struct {
 	entry
-	fatalFrom *confirm
-	confirm   confirm
-	clears    clears
+	fatalFrom *notation.Confirm
+	confirm   notation.Confirm
+	clears    notation.Clears
 }
 
 // catalogue is what reasons.yaml says, once it has been checked.
@@ -94,6 +87,7 @@ func parse(data []byte) (catalogue, error) {
 		}
 		out.reasons = append(out.reasons, r)
 	}
+	errs = append(errs, out.checkCountsToward())
 	return out, errors.Join(errs...)
 }
 
@@ -146,14 +140,21 @@ func (e entry) reason(in catalogue) (reason, error) {
 	check(fatal == (e.Action == "Replace"), "action %s: a reason that can be Fatal is replaced, one that is only a Warning is not", e.Action)
 	check(!e.RebootMayCure || fatal, "rebootMayCure: a reason that is never Fatal is not rebooted")
 	var err error
-	r.confirm, err = parseConfirm(e.Confirm)
+	r.confirm, err = notation.ParseConfirm(e.Confirm)
 	check(err == nil, "confirm: %w", err)
-	r.clears, err = parseClears(e.Clears)
+	r.clears, err = notation.ParseClears(e.Clears)
 	check(err == nil, "clears: %w", err)
 	if e.FatalFrom != "" {
-		fatalFrom, err := parseConfirm(e.FatalFrom)
+		fatalFrom, err := notation.ParseConfirm(e.FatalFrom)
 		check(err == nil, "fatalFrom: %w", err)
 		r.fatalFrom = &fatalFrom
+	}
+	check(!e.OfNodeFilesystem || fatal, "ofNodeFilesystem: a reason that is never Fatal is the same on every filesystem")
+	errs = append(errs, e.checkSample())
+	for i, l := range e.Lines {
+		if err := l.check(e); err != nil {
+			errs = append(errs, fmt.Errorf("lines[%d]: %w", i, err))
+		}
 	}
 	return r, errors.Join(errs...)
 }
@@ -173,55 +174,4 @@ func (e entry) checkName() error {
 		return fmt.Errorf("example %q does not match the pattern %s", e.Example, e.Pattern)
 	}
 	return nil
-}
-
-// parseConfirm reads "10s", "3", "3 in 10m" or "2 polls".
-func parseConfirm(s string) (confirm, error) {
-	fields := strings.Fields(s)
-	count := func() (int, error) {
-		n, err := strconv.Atoi(fields[0])
-		if err != nil || n < 1 {
-			return 0, fmt.Errorf("%q: write a duration, N, N in DURATION, or N polls", s)
-		}
-		return n, nil
-	}
-	switch {
-	case len(fields) == 1:
-		if d, err := time.ParseDuration(s); err == nil {
-			return confirm{For: d}, nil
-		}
-		n, err := count()
-		return confirm{Count: n}, err
-	case len(fields) == 2 && fields[1] == "polls":
-		n, err := count()
-		return confirm{Count: n}, err
-	case len(fields) == 3 && fields[1] == "in":
-		n, err := count()
-		if err != nil {
-			return confirm{}, err
-		}
-		d, err := time.ParseDuration(fields[2])
-		return confirm{Count: n, Within: d}, err //nolint:wrapcheck // becomes part of a sentence
-	default:
-		return confirm{}, fmt.Errorf("%q: write a duration, N, N in DURATION, or N polls", s)
-	}
-}
-
-// parseClears reads "poll", "boot", "pair", "quiet 10m" or "pair, quiet 10m".
-func parseClears(s string) (clears, error) {
-	by, rest, both := strings.Cut(s, ", ")
-	switch {
-	case s == "poll" || s == "boot" || s == "pair":
-		return clears{By: s}, nil
-	case both && by != "pair":
-		return clears{}, fmt.Errorf("%q: only pair may be followed by quiet", s)
-	case !both:
-		by, rest = "quiet", s
-	}
-	quiet, ok := strings.CutPrefix(rest, "quiet ")
-	if !ok {
-		return clears{}, fmt.Errorf("%q: write poll, boot, pair, quiet DURATION, or pair, quiet DURATION", s)
-	}
-	d, err := time.ParseDuration(quiet)
-	return clears{By: by, Quiet: d}, err //nolint:wrapcheck // becomes part of a sentence
 }
