@@ -74,5 +74,6 @@ func unlz4(payload []byte) ([]byte, error) {
 func (u *unpacker) close() {
 	if u.zstd != nil {
 		u.zstd.Close()
+		u.zstd = nil
 	}
 }
