@@ -25,7 +25,7 @@ var LineRules = []LineRule{
 	{
 		Reason:        ReasonForkFailedOutOfPIDs,
 		Stream:        "kubelet",
-		Pattern:       `^(?:[IWEF][0-9]{4} [^\]]*\] ?)?"?(?:[^PEIWF"{\s]|P[^r]|E[^vx0-9]|[IWF][^0-9]).*fork/exec (?:/[^p\s]|[^/\s])\S*: resource temporarily unavailable`,
+		Pattern:       `^(?:[^PE]|P[^r]|E[^vx]).*fork/exec (?:/[^p\s]|[^/\s])\S*: resource temporarily unavailable`,
 		Sample:        `failed to collect filesystem stats - rootDiskErr: failed to exec du - fork/exec /usr/bin/nice: resource temporarily unavailable`,
 		CounterSample: `Probe failed probeType="Liveness" pod="default/web-0" containerName="web" probeResult="failure" output="fork/exec /bin/sh: resource temporarily unavailable"`,
 	},
