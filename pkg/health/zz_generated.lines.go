@@ -146,7 +146,7 @@ var LineRules = []LineRule{
 	{
 		Reason:        ReasonKubeProxyNotReady,
 		Stream:        "kube-proxy",
-		Pattern:       `Failed to (?:watch|list) \*(?:core\.|v1(?:beta1)?\.)(?:EndpointSlice|Endpoints|Service|ServiceCIDR|Node)\b`,
+		Pattern:       `Failed to (?:watch|list)(?: err=.failed to list)? \*v1(?:beta1)?\.(?:EndpointSlice|Endpoints|Service|ServiceCIDR|Node)\b`,
 		Sample:        `Failed to watch *v1.EndpointSlice: failed to list *v1.EndpointSlice: Get "https://10.0.0.1:443/apis/discovery.k8s.io/v1/endpointslices?limit=500&resourceVersion=0": dial tcp 10.0.0.1:443: connect: connection refused`,
 		CounterSample: `watch of *v1.EndpointSlice ended with: too old resource version: 5532112 (5533020)`,
 	},
@@ -299,7 +299,7 @@ var LineRules = []LineRule{
 	{
 		Reason:        ReasonServiceFailedToStart,
 		Stream:        "systemd",
-		Pattern:       `^Failed to start (?P<service>(?:[A-RT-Z0-9]|S[^el])[^.]*)\.$`,
+		Pattern:       `^Failed to start (?P<service>(?:[A-RTV-Za-km-z0-9]|S(?:[^el]|e(?:[^s]|s[^s])|l[^i])|U(?:[^s]|s[^e]|se[^r]|ser[^ ])|l(?:[^i]|i[^b]))[^.]*)\.$`,
 		Subject:       "${service}",
 		Sample:        `Failed to start Docker Application Container Engine.`,
 		CounterSample: `Failed to start libcontainer container 4f1d0c.`,
