@@ -17,7 +17,7 @@ var LineRules = []LineRule{
 	{
 		Reason:        ReasonForkFailedOutOfPIDs,
 		Stream:        "kubelet",
-		Pattern:       `(?:Failed to create (?:pod )?sandbox|[Cc]reatePodSandbox for pod|Error syncing pod).*fork/exec (?:/[^p\s]|[^/\s])\S*: resource temporarily unavailable`,
+		Pattern:       `^(?:Failed to create (?:pod )?sandbox|[Cc]reatePodSandbox for pod|Event occurred .*FailedCreatePodSandBox|Error syncing pod).*fork/exec (?:/[^p\s]|[^/\s])\S*: resource temporarily unavailable`,
 		Echo:          true,
 		Sample:        `Error syncing pod, skipping err="failed to \"CreatePodSandbox\" for \"web-0_default(0c4e8b1e)\" with CreatePodSandboxError: \"Failed to create sandbox for pod \\\"web-0_default(0c4e8b1e)\\\": rpc error: code = Unknown desc = failed to start shim: fork/exec /usr/bin/containerd-shim-runc-v2: resource temporarily unavailable: unknown\"" pod="default/web-0"`,
 		CounterSample: `Error syncing pod, skipping err="failed to \"StartContainer\" for \"web\" with CrashLoopBackOff: \"back-off 5m0s restarting failed container=web pod=web-0_default(0c4e8b1e)\"" pod="default/web-0"`,
@@ -32,7 +32,7 @@ var LineRules = []LineRule{
 	{
 		Reason:        ReasonForkFailedOutOfPIDs,
 		Stream:        "kubelet",
-		Pattern:       `RunPodSandbox from runtime service failed\W.*(?:fork/exec /proc/\S+: resource temporarily unavailable|failed to create new OS thread [^)]*errno=11\b|pthread_create failed: Resource temporarily unavailable)`,
+		Pattern:       `^RunPodSandbox from .*(?:fork/exec /proc/\S+: resource temporarily unavailable|failed to create new OS thread [^)]*errno=11\b|pthread_create failed: Resource temporarily unavailable)`,
 		Sample:        `RunPodSandbox from runtime service failed err="rpc error: code = Unknown desc = failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: unable to start init: fork/exec /proc/self/fd/7: resource temporarily unavailable: unknown"`,
 		CounterSample: `ExecSync cmd from runtime service failed err="rpc error: code = Unknown desc = failed to exec in container: failed to start exec \"8e\": OCI runtime exec failed: exec failed: unable to start container process: error starting setns process: fork/exec /proc/self/exe: resource temporarily unavailable: unknown" containerID="4f" cmd=["cat","/tmp/healthy"]`,
 	},
@@ -74,7 +74,7 @@ var LineRules = []LineRule{
 	{
 		Reason:        ReasonForkFailedOutOfPIDs,
 		Stream:        "containerd",
-		Pattern:       `RunPodSandbox for &PodSandboxMetadata\{.*(?:fork/exec \S+: resource temporarily unavailable|failed to create new OS thread [^)]*errno=11\b|pthread_create failed: Resource temporarily unavailable)`,
+		Pattern:       `^RunPodSandbox for .*(?:fork/exec \S+: resource temporarily unavailable|failed to create new OS thread [^)]*errno=11\b|pthread_create failed: Resource temporarily unavailable)`,
 		Sample:        `RunPodSandbox for &PodSandboxMetadata{Name:web-0,Uid:0c4e8b1e-7a55-4d53-9c3b-3b0e2f7d9a11,Namespace:default,Attempt:0,} failed, error error="failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: unable to start init: fork/exec /proc/self/exe: resource temporarily unavailable: unknown"`,
 		CounterSample: `RunPodSandbox for &PodSandboxMetadata{Name:web-0,Uid:0c4e8b1e-7a55-4d53-9c3b-3b0e2f7d9a11,Namespace:default,Attempt:0,}`,
 	},
@@ -183,7 +183,7 @@ var LineRules = []LineRule{
 	{
 		Reason:        ReasonContainerRuntimeFailed,
 		Stream:        "kubelet",
-		Pattern:       `RunPodSandbox from runtime service failed\W+(?:err\W+)?rpc error: code = (?:Unavailable|DeadlineExceeded|\w+ desc = .*operation timeout: context deadline exceeded)\b`,
+		Pattern:       `^RunPodSandbox from runtime service failed\W+(?:err\W+)?rpc error: code = (?:Unavailable|DeadlineExceeded|\w+ desc = .*operation timeout: context deadline exceeded)\b`,
 		Subject:       "sandboxes",
 		Sample:        `RunPodSandbox from runtime service failed err="rpc error: code = Unavailable desc = connection error: desc = \"transport: Error while dialing: dial unix /run/containerd/containerd.sock: connect: connection refused\""`,
 		CounterSample: `RunPodSandbox from runtime service failed err="rpc error: code = Unknown desc = failed to setup network for sandbox \"5c1d\": plugin type=\"aws-cni\" name=\"aws-cni\" failed (add): add cmd: Error received from AddNetwork gRPC call: rpc error: code = Unavailable desc = connection error: desc = \"transport: Error while dialing: dial tcp 127.0.0.1:50051: connect: connection refused\""`,
@@ -191,7 +191,7 @@ var LineRules = []LineRule{
 	{
 		Reason:        ReasonContainerRuntimeFailed,
 		Stream:        "kubelet",
-		Pattern:       `RunPodSandbox from runtime service failed\W+(?:err\W+)?rpc error: code = \w+ desc = .*(?:no space left on device|input/output error|read-only file system|[Ss]tructure needs cleaning|too many open files|/sys/fs/cgroup/\S+: cannot allocate memory|fork/exec \S+: cannot allocate memory|unable to apply cgroup configuration|expected cgroupsPath to be of format|failed to mount rootfs component|failed to create snapshot|snapshotter not loaded|failed to reserve (?:sandbox|container) name|error reserving (?:pod|ctr) name|failed to start shim|failed to create shim(?: task)?: (?:[^O]|O[^C])|ttrpc: closed|transport is closing)`,
+		Pattern:       `^RunPodSandbox from runtime service failed\W+(?:err\W+)?rpc error: code = \w+ desc = .*(?:no space left on device|input/output error|read-only file system|[Ss]tructure needs cleaning|too many open files|/sys/fs/cgroup/\S+: cannot allocate memory|fork/exec \S+: cannot allocate memory|unable to apply cgroup configuration|expected cgroupsPath to be of format|failed to mount rootfs component|failed to create snapshot|snapshotter not loaded|failed to reserve (?:sandbox|container) name|error reserving (?:pod|ctr) name|failed to start shim|failed to create shim(?: task)?: (?:[^O]|O[^C])|ttrpc: closed|transport is closing)`,
 		Subject:       "sandboxes",
 		Sample:        `RunPodSandbox from runtime service failed err="rpc error: code = Unknown desc = failed to reserve sandbox name \"web-0_default_0c4e8b1e_0\": name \"web-0_default_0c4e8b1e_0\" is reserved for \"5c1d\""`,
 		CounterSample: `RunPodSandbox from runtime service failed err="rpc error: code = Unknown desc = failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: write sysctl key net.core.foo: open /proc/sys/net/core/foo: no such file or directory: unknown"`,
@@ -199,7 +199,7 @@ var LineRules = []LineRule{
 	{
 		Reason:        ReasonContainerRuntimeFailed,
 		Stream:        "kubelet",
-		Pattern:       `(?:Failed to create (?:pod )?sandbox|[Cc]reatePodSandbox for pod|Error syncing pod)(?:[^:]|:[^ ])*(?:err|CreatePodSandboxError: \S+Failed to create sandbox for pod \S+|failed)?\W+rpc error: code = (?:Unavailable|DeadlineExceeded|\w+ desc = .*(?:no space left on device|input/output error|read-only file system|[Ss]tructure needs cleaning|too many open files|/sys/fs/cgroup/\S+: cannot allocate memory|fork/exec \S+: cannot allocate memory|unable to apply cgroup configuration|expected cgroupsPath to be of format|failed to mount rootfs component|failed to create snapshot|snapshotter not loaded|failed to reserve (?:sandbox|container) name|error reserving (?:pod|ctr) name|failed to start shim|failed to create shim(?: task)?: (?:[^O]|O[^C])|ttrpc: closed|transport is closing))`,
+		Pattern:       `^(?:Failed to create (?:pod )?sandbox|[Cc]reatePodSandbox for pod|Event occurred .*FailedCreatePodSandBox|Error syncing pod.*CreatePodSandboxError)(?:[^r]|r[^p]|rp[^c])*rpc error: code = (?:Unavailable|DeadlineExceeded|\w+ desc = .*(?:no space left on device|input/output error|read-only file system|[Ss]tructure needs cleaning|too many open files|/sys/fs/cgroup/\S+: cannot allocate memory|fork/exec \S+: cannot allocate memory|unable to apply cgroup configuration|expected cgroupsPath to be of format|failed to mount rootfs component|failed to create snapshot|snapshotter not loaded|failed to reserve (?:sandbox|container) name|error reserving (?:pod|ctr) name|failed to start shim|failed to create shim(?: task)?: (?:[^O]|O[^C])|ttrpc: closed|transport is closing))`,
 		Subject:       "sandboxes",
 		Echo:          true,
 		Sample:        `Failed to create pod sandbox: rpc error: code = Unavailable desc = connection error: desc = "transport: Error while dialing: dial unix /run/containerd/containerd.sock: connect: connection refused"`,
@@ -208,7 +208,7 @@ var LineRules = []LineRule{
 	{
 		Reason:        ReasonContainerRuntimeFailed,
 		Stream:        "kubelet",
-		Pattern:       `PLEG is not healthy: pleg was last seen active|\bcontainer runtime is down\b|Container runtime not ready\b|Container runtime sanity check failed|dial unix \S*/(?:containerd|crio|cri-dockerd|k3s/containerd/containerd)\.sock: connect: connection refused`,
+		Pattern:       `Container runtime not ready\b|PLEG is not healthy: pleg was last seen active|Container runtime sanity check failed|container runtime is down\b|dial unix \S*/(?:containerd|crio|cri-dockerd)\.sock: connect: connection refused`,
 		Subject:       "runtime",
 		Severity:      v1alpha1.SeverityWarning,
 		Sample:        `Skipping pod synchronization err="PLEG is not healthy: pleg was last seen active 3m5.112s ago; threshold is 3m0s"`,
@@ -217,7 +217,7 @@ var LineRules = []LineRule{
 	{
 		Reason:        ReasonContainerRuntimeFailed,
 		Stream:        "kubelet",
-		Pattern:       `(?:StartContainer|CreateContainer in sandbox)(?: \W*[0-9a-f]+\W*)? from runtime service failed\W+(?:err\W+)?rpc error: code = (?:Unavailable|DeadlineExceeded|\w+ desc = .*(?:no space left on device|input/output error|read-only file system|[Ss]tructure needs cleaning|too many open files|/sys/fs/cgroup/\S+: cannot allocate memory|fork/exec \S+: cannot allocate memory|unable to apply cgroup configuration|expected cgroupsPath to be of format|failed to mount rootfs component|failed to create snapshot|snapshotter not loaded|failed to reserve (?:sandbox|container) name|error reserving (?:pod|ctr) name|failed to start shim|failed to create shim(?: task)?: (?:[^O]|O[^C])|ttrpc: closed|transport is closing))`,
+		Pattern:       `^(?:StartContainer|CreateContainer in sandbox)(?: "[0-9a-f]+")? from runtime service failed\W+(?:err\W+)?rpc error: code = (?:Unavailable|DeadlineExceeded|\w+ desc = .*(?:no space left on device|input/output error|read-only file system|[Ss]tructure needs cleaning|too many open files|/sys/fs/cgroup/\S+: cannot allocate memory|fork/exec \S+: cannot allocate memory|unable to apply cgroup configuration|expected cgroupsPath to be of format|failed to mount rootfs component|failed to create snapshot|snapshotter not loaded|failed to reserve (?:sandbox|container) name|error reserving (?:pod|ctr) name|failed to start shim|failed to create shim(?: task)?: (?:[^O]|O[^C])|ttrpc: closed|transport is closing))`,
 		Subject:       "containers",
 		Severity:      v1alpha1.SeverityWarning,
 		Sample:        `CreateContainer in sandbox from runtime service failed err="rpc error: code = DeadlineExceeded desc = context deadline exceeded" podSandboxID="5c1d"`,
@@ -226,7 +226,7 @@ var LineRules = []LineRule{
 	{
 		Reason:        ReasonContainerRuntimeFailed,
 		Stream:        "containerd",
-		Pattern:       `RunPodSandbox for &PodSandboxMetadata\{[^}]*\} failed, error\W+(?:error\W+)?(?:.*(?:no space left on device|input/output error|read-only file system|[Ss]tructure needs cleaning|too many open files|/sys/fs/cgroup/\S+: cannot allocate memory|fork/exec \S+: cannot allocate memory|unable to apply cgroup configuration|expected cgroupsPath to be of format|failed to mount rootfs component|failed to create snapshot|snapshotter not loaded|failed to reserve (?:sandbox|container) name|error reserving (?:pod|ctr) name|failed to start shim|failed to create shim(?: task)?: (?:[^O]|O[^C])|ttrpc: closed|transport is closing)|(?:rpc error: code = \w+ desc = )?failed to (?:create|start|get) (?:sandbox|containerd).*context deadline exceeded)`,
+		Pattern:       `^RunPodSandbox [^}]*,\} failed, error error="(?:.*(?:no space left on device|input/output error|read-only file system|[Ss]tructure needs cleaning|too many open files|/sys/fs/cgroup/\S+: cannot allocate memory|fork/exec \S+: cannot allocate memory|unable to apply cgroup configuration|expected cgroupsPath to be of format|failed to mount rootfs component|failed to create snapshot|snapshotter not loaded|failed to reserve (?:sandbox|container) name|error reserving (?:pod|ctr) name|failed to start shim|failed to create shim(?: task)?: (?:[^O]|O[^C])|ttrpc: closed|transport is closing)|(?:rpc error: code = \w+ desc = )?failed to (?:create|start|get) (?:sandbox|containerd).*context deadline exceeded)`,
 		Subject:       "sandboxes",
 		Sample:        `RunPodSandbox for &PodSandboxMetadata{Name:web-0,Uid:0c4e8b1e-7a55-4d53-9c3b-3b0e2f7d9a11,Namespace:default,Attempt:0,} failed, error error="failed to create containerd task: failed to start shim: write /run/containerd/io.containerd.runtime.v2.task/k8s.io/5c1d/config.json: no space left on device: unknown"`,
 		CounterSample: `RunPodSandbox for &PodSandboxMetadata{Name:web-0,Uid:0c4e8b1e-7a55-4d53-9c3b-3b0e2f7d9a11,Namespace:default,Attempt:0,} failed, error error="failed to setup network for sandbox \"5c1d\": plugin type=\"aws-cni\" name=\"aws-cni\" failed (add): add cmd: failed to assign an IP address to container"`,
@@ -234,7 +234,7 @@ var LineRules = []LineRule{
 	{
 		Reason:        ReasonContainerRuntimeFailed,
 		Stream:        "containerd",
-		Pattern:       `(?:StartContainer for|CreateContainer within sandbox) .*\bfailed\W+(?:error\W+)?.*(?:no space left on device|input/output error|read-only file system|[Ss]tructure needs cleaning|too many open files|/sys/fs/cgroup/\S+: cannot allocate memory|fork/exec \S+: cannot allocate memory|unable to apply cgroup configuration|expected cgroupsPath to be of format|failed to mount rootfs component|failed to create snapshot|snapshotter not loaded|failed to reserve (?:sandbox|container) name|error reserving (?:pod|ctr) name|failed to start shim|failed to create shim(?: task)?: (?:[^O]|O[^C])|ttrpc: closed|transport is closing)`,
+		Pattern:       `^(?:Start|Create)Container .* failed error=".*(?:no space left on device|input/output error|read-only file system|[Ss]tructure needs cleaning|too many open files|/sys/fs/cgroup/\S+: cannot allocate memory|fork/exec \S+: cannot allocate memory|unable to apply cgroup configuration|expected cgroupsPath to be of format|failed to mount rootfs component|failed to create snapshot|snapshotter not loaded|failed to reserve (?:sandbox|container) name|error reserving (?:pod|ctr) name|failed to start shim|failed to create shim(?: task)?: (?:[^O]|O[^C])|ttrpc: closed|transport is closing)`,
 		Subject:       "containers",
 		Severity:      v1alpha1.SeverityWarning,
 		Sample:        `StartContainer for "4f1d" failed error="failed to create containerd task: failed to mount rootfs component: input/output error: unknown"`,
