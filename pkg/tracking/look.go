@@ -17,6 +17,8 @@ type Look struct {
 	Sightings []Sighting
 	// Degraded says in a sentence what has been lost or cannot be seen in part; empty where all is seen.
 	Degraded string
+	// Lost is how many records were lost since the look before.
+	Lost int64
 }
 
 // Fault is something that stands for as long as it is looked at: a link that is down, a filesystem that is read-only.

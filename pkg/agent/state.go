@@ -1,0 +1,78 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/tracking"
+)
+
+// State is what the agent keeps on disk, so that a restart neither forgets nor repeats.
+type State struct {
+	// BootID of the boot that it speaks of.
+	BootID  string                 `json:"bootID"`
+	Sources map[string]SourceState `json:"sources"`
+}
+
+// SourceState is that of one source: its open faults, and where its detector was when it found them.
+type SourceState struct {
+	Entries []tracking.Entry `json:"entries,omitempty"`
+	Cursor  json.RawMessage  `json:"cursor,omitempty"`
+}
+
+// maxStateFile is far more than any state needs, in bytes.
+const maxStateFile = 8 << 20
+
+// ReadState reads what WriteState wrote; an empty State where there is none. A file that cannot be understood is an
+// error, after which the agent begins anew.
+func ReadState(path string) (State, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return State{}, nil
+	}
+	if err != nil {
+		return State{}, fmt.Errorf("reading the state, %w", err)
+	}
+	if info.Size() > maxStateFile {
+		return State{}, fmt.Errorf("reading the state, %s has %d bytes, more than %d", path, info.Size(), maxStateFile)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return State{}, fmt.Errorf("reading the state, %w", err)
+	}
+	var state State
+	if err := json.Unmarshal(text, &state); err != nil {
+		return State{}, fmt.Errorf("reading the state in %s, %w", path, err)
+	}
+	return state, nil
+}
+
+// WriteState replaces the file as a whole, so that there is never half a state.
+func WriteState(path string, state State) error {
+	text, err := json.Marshal(state)
+	if err != nil {
+		return fmt.Errorf("writing the state, %w", err)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("writing the state, %w", err)
+	}
+	next := path + ".next"
+	if err := os.WriteFile(next, text, 0o600); err != nil {
+		return errors.Join(fmt.Errorf("writing the state, %w", err), ignoreMissing(os.Remove(next)))
+	}
+	if err := os.Rename(next, path); err != nil {
+		return fmt.Errorf("writing the state, %w", err)
+	}
+	return nil
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
