@@ -18,8 +18,8 @@ import (
 
 // Options are the settings of the detectors. The zero value is the defaults.
 type Options struct {
-	// Off switches detectors off, by the names of their sources.
-	Off []string `json:"off,omitempty"`
+	// Disabled switches detectors off, by the names of their sources.
+	Disabled []string `json:"disabled,omitempty"`
 
 	Interfaces       InterfacesOptions    `json:"interfaces,omitzero"`
 	Filesystems      FilesystemsOptions   `json:"filesystems,omitzero"`
@@ -27,7 +27,7 @@ type Options struct {
 	KubeletHealth    KubeletHealthOptions `json:"kubeletHealth,omitzero"`
 }
 
-// Problem is one thing that is wrong with the Options, and where: interfaces, off.
+// Problem is one thing that is wrong with the Options, and where: interfaces, disabled[0].
 type Problem struct {
 	Path string
 	Err  error
@@ -51,23 +51,28 @@ func All(h host.Host, clk clock.WithTicker, o Options, catalogue *rules.Catalogu
 }
 
 func build(h host.Host, clk clock.WithTicker, o Options, catalogue *rules.Catalogue) ([]detector.Detector, []Problem) {
+	var all []detector.Detector
 	var problems []Problem
+	add := func(d detector.Detector) { all = append(all, d) }
+	// try is for those whose options can be wrong; path is where they stand.
+	try := func(path string, d detector.Detector, err error) {
+		if err != nil {
+			problems = append(problems, Problem{Path: path, Err: err})
+			return
+		}
+		add(d)
+	}
 	interfaces, err := NewInterfaces(h, clk, o.Interfaces)
-	if err != nil {
-		problems = append(problems, Problem{Path: "interfaces", Err: err})
-	}
+	try("interfaces", interfaces, err)
 	devices := NewDevices(h, clk, o.Filesystems)
-	all := []detector.Detector{
-		interfaces,
-		NewMounts(h, clk, devices),
-		NewRuntime(h, o.ContainerRuntime),
-		NewKubeletHealth(h, o.KubeletHealth),
-	}
+	add(NewMounts(h, clk, devices))
+	add(NewRuntime(h, o.ContainerRuntime))
+	add(NewKubeletHealth(h, o.KubeletHealth))
 	names := lo.Map(all, func(d detector.Detector, _ int) string { return d.Spec().Name })
-	for i, name := range o.Off {
+	for i, name := range o.Disabled {
 		if !slices.Contains(names, name) {
-			problems = append(problems, Problem{Path: fmt.Sprintf("off[%d]", i), Err: fmt.Errorf("%q is no detector: write one of %s", name, strings.Join(names, ", "))})
+			problems = append(problems, Problem{Path: fmt.Sprintf("disabled[%d]", i), Err: fmt.Errorf("%q is no detector: write one of %s", name, strings.Join(names, ", "))})
 		}
 	}
-	return lo.Reject(all, func(d detector.Detector, _ int) bool { return slices.Contains(o.Off, d.Spec().Name) }), problems
+	return lo.Reject(all, func(d detector.Detector, _ int) bool { return slices.Contains(o.Disabled, d.Spec().Name) }), problems
 }
