@@ -21,10 +21,20 @@ type Options struct {
 	// Disabled switches detectors off, by the names of their sources.
 	Disabled []string `json:"disabled,omitempty"`
 
-	Interfaces       InterfacesOptions    `json:"interfaces,omitzero"`
-	Filesystems      FilesystemsOptions   `json:"filesystems,omitzero"`
-	ContainerRuntime RuntimeOptions       `json:"containerRuntime,omitzero"`
-	KubeletHealth    KubeletHealthOptions `json:"kubeletHealth,omitzero"`
+	Interfaces       InterfacesOptions      `json:"interfaces,omitzero"`
+	Routes           RoutesOptions          `json:"routes,omitzero"`
+	CardCounters     CardCountersOptions    `json:"cardCounters,omitzero"`
+	NetworkSettings  NetworkSettingsOptions `json:"networkSettings,omitzero"`
+	IPAMD            IPAMDOptions           `json:"ipamd,omitzero"`
+	KubeProxy        KubeProxyOptions       `json:"kubeProxy,omitzero"`
+	Filesystems      FilesystemsOptions     `json:"filesystems,omitzero"`
+	XFSFreeSpace     XFSFreeSpaceOptions    `json:"xfsFreeSpace,omitzero"`
+	Disks            DisksOptions           `json:"disks,omitzero"`
+	Processes        ProcessesOptions       `json:"processes,omitzero"`
+	ContainerRuntime RuntimeOptions         `json:"containerRuntime,omitzero"`
+	KubeletHealth    KubeletHealthOptions   `json:"kubeletHealth,omitzero"`
+	SystemdUnits     UnitsOptions           `json:"systemdUnits,omitzero"`
+	Nvidia           NvidiaOptions          `json:"nvidia,omitzero"`
 }
 
 // Problem is one thing that is wrong with the Options, and where: interfaces, disabled[0].
@@ -62,12 +72,37 @@ func build(h host.Host, clk clock.WithTicker, o Options, catalogue *rules.Catalo
 		}
 		add(d)
 	}
+	devices := NewDevices(h, clk, o.Filesystems)
+
+	// Networking
 	interfaces, err := NewInterfaces(h, clk, o.Interfaces)
 	try("interfaces", interfaces, err)
-	devices := NewDevices(h, clk, o.Filesystems)
+	add(NewRoutes(clk, o.Routes))
+	cardCounters, err := NewCardCounters(h, clk, o.CardCounters, nil)
+	try("cardCounters", cardCounters, err)
+	networkSettings, err := NewNetworkSettings(h, clk, o.NetworkSettings)
+	try("networkSettings", networkSettings, err)
+	add(NewIPAMD(h, o.IPAMD))
+	add(NewKubeProxy(h, o.KubeProxy))
+
+	// Storage
 	add(NewMounts(h, clk, devices))
+	add(NewXFSFreeSpace(h, devices, o.XFSFreeSpace))
+	add(NewDisks(h, devices, o.Disks))
+
+	// Kernel
+	add(NewProcesses(h, clk, o.Processes))
+	add(NewClock())
+	add(NewMemoryErrors(h, clk))
+
+	// Kubelet, runtime, services
 	add(NewRuntime(h, o.ContainerRuntime))
 	add(NewKubeletHealth(h, o.KubeletHealth))
+	add(NewUnits(h, clk, o.SystemdUnits))
+
+	// Accelerators
+	add(NewNvidia(h, clk, o.Nvidia))
+
 	names := lo.Map(all, func(d detector.Detector, _ int) string { return d.Spec().Name })
 	for i, name := range o.Disabled {
 		if !slices.Contains(names, name) {
