@@ -31,8 +31,8 @@ type Custom struct {
 
 // Override changes a reason of the project; what is empty stays as it is.
 type Override struct {
-	// Off switches the reason off: it is never found.
-	Off bool `json:"off,omitempty" yaml:"off,omitempty"`
+	// Disabled switches the reason off: it is never found. (It is not called off, which YAML takes for a truth value.)
+	Disabled bool `json:"disabled,omitempty" yaml:"disabled,omitempty"`
 	// Severity is Fatal or Warning. Warning also drops fatalFrom, unless that is given too.
 	Severity v1alpha1.Severity `json:"severity,omitempty" yaml:"severity,omitempty"`
 	// Confirm is how long or how often before it counts: 10s, 1, 3 in 10m, 2 polls.
@@ -139,7 +139,7 @@ func (o override) apply(r health.Reason) health.Reason {
 const never = "never"
 
 func (p *problems) override(path string, o Override) override {
-	out := override{off: o.Off, severity: o.Severity, never: o.FatalFrom == never}
+	out := override{off: o.Disabled, severity: o.Severity, never: o.FatalFrom == never}
 	p.add(path, "severity", checkSeverity(o.Severity))
 	if o.Confirm != "" {
 		confirm, err := notation.ParseConfirm(o.Confirm)

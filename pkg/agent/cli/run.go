@@ -27,7 +27,7 @@ const configExample = `  # detectors: settings of single detectors, and which ar
     interfaces: {include: ["bond[0-9]+"]}
   # reasons: changes to the catalogue (see "agent rules")
   reasons:
-    OOMKilling: {off: true}
+    OOMKilling: {disabled: true}
     SoftLockup: {fatalFrom: 5 in 10m}
   # rules: log lines of your own
   rules:
