@@ -281,11 +281,15 @@ func (c *Catalogue) readReason(p *problems, path string, r Rule) {
 		p.add(path, "category", fmt.Errorf("%q: write one of %s", r.Category, categoryNames()))
 	}
 	c.ownNames = append(c.ownNames, r.Reason)
-	c.own[r.Reason] = p.override(path, Override{Confirm: r.Confirm, FatalFrom: r.FatalFrom, Clears: r.Clears}).apply(health.Reason{
+	own := p.override(path, Override{Confirm: r.Confirm, FatalFrom: r.FatalFrom, Clears: r.Clears}).apply(health.Reason{
 		Name: r.Reason, Category: r.Category, Severity: orWarning(r.Severity), Sources: []string{string(r.Stream)},
 		Confirm: health.Confirm{Count: 1}, Clears: health.Clears{By: health.ClearsByQuiet, Quiet: defaultQuiet},
 		Action: v1alpha1.ActionNone, Explanation: r.Explanation, Sample: r.Sample,
 	})
+	if own.Severity == v1alpha1.SeverityFatal || own.FatalFrom != nil {
+		own.Action = v1alpha1.ActionReplace // the default policy goes by category
+	}
+	c.own[r.Reason] = own
 }
 
 func categoryNames() string {
