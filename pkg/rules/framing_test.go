@@ -23,15 +23,15 @@ var framings = map[health.Stream][]func(string) string{
 		func(s string) string { return "Nov 23 10:00:00 host kernel: " + s },
 		func(s string) string { return "2026-11-23T10:00:00.123456+00:00 host kernel: [   12.345678] " + s },
 	},
-	health.StreamKubelet:    {klogText, klogStructured, klogJSON, inJournal("kubelet[812]", klogStructured)},
-	health.StreamKubeProxy:  {klogText, klogStructured, klogJSON, inContainer(klogStructured), inContainer(klogJSON)},
-	health.StreamContainerd: {logfmt, inJournal("containerd[812]", logfmt)},
+	health.StreamKubelet:    {framedKlog, framedStructured, framedKlogJSON, inJournal("kubelet[812]", framedStructured)},
+	health.StreamKubeProxy:  {framedKlog, framedStructured, framedKlogJSON, inContainer(framedStructured), inContainer(framedKlogJSON)},
+	health.StreamContainerd: {framedLogfmt, inJournal("containerd[812]", framedLogfmt)},
 	health.StreamSystemd:    {inJournal("systemd[1]", func(s string) string { return s })},
-	health.StreamIPAMD:      {zap, inContainer(zap)},
+	health.StreamIPAMD:      {framedZap, inContainer(framedZap)},
 }
 
-// message is a line before its first field.
-func message(s string) (message, fields string) {
+// messageOf gives a line before its first field.
+func messageOf(s string) (message, fields string) {
 	if i := strings.Index(s, ` error="`); i > 0 {
 		return s[:i], s[i:]
 	}
@@ -41,15 +41,15 @@ func message(s string) (message, fields string) {
 	return s, ""
 }
 
-func klogText(s string) string { return "E1123 10:00:00.000000     812 file.go:12] " + s }
+func framedKlog(s string) string { return "E1123 10:00:00.000000     812 file.go:12] " + s }
 
-func klogStructured(s string) string {
-	m, fields := message(s)
+func framedStructured(s string) string {
+	m, fields := messageOf(s)
 	return "E1123 10:00:00.000000     812 file.go:12] " + strconv.Quote(m) + fields
 }
 
-func klogJSON(s string) string {
-	m, fields := message(s)
+func framedKlogJSON(s string) string {
+	m, fields := messageOf(s)
 	object := map[string]any{"ts": 1.5, "caller": "file.go:12", "v": 0, "msg": m}
 	if quoted, ok := strings.CutPrefix(fields, " err="); ok {
 		if prefix, err := strconv.QuotedPrefix(quoted); err == nil {
@@ -60,12 +60,12 @@ func klogJSON(s string) string {
 	return string(out)
 }
 
-func logfmt(s string) string {
-	m, fields := message(s)
+func framedLogfmt(s string) string {
+	m, fields := messageOf(s)
 	return fmt.Sprintf(`time="2026-11-23T10:00:00.123456789Z" level=error msg=%q%s`, m, fields)
 }
 
-func zap(s string) string {
+func framedZap(s string) string {
 	out, _ := json.Marshal(map[string]any{"level": "error", "ts": "2026-11-23T10:00:00.000Z", "caller": "ipamd/ipamd.go:12", "msg": s})
 	return string(out)
 }
