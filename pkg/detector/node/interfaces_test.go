@@ -375,6 +375,21 @@ func TestInterfacesResumesOnlyWhatIsItsOwn(t *testing.T) {
 	}
 }
 
+func TestInterfacesThatAreNoLongerAskedForAreLetGo(t *testing.T) {
+	s := newNetSpace(t)
+	s.veth("card0", "peer0")
+	s.up("card0", "peer0")
+	options := InterfacesOptions{NetworkNamespace: s.path, Include: []string{"card0"}}
+	d := interfacesOf(t, options)
+	netLook(t, d)
+	s.down("card0")
+	require.Len(t, netLook(t, d).Faults, 1)
+	options.Include = nil
+	require.Empty(t, netFaults(netLook(t, restarted(d, interfacesOf(t, options), true))), "no longer included")
+	options.Include, options.Exclude = []string{"card0"}, []string{"card0"}
+	require.Empty(t, netFaults(netLook(t, restarted(d, interfacesOf(t, options), true))), "excluded")
+}
+
 func TestInterfacesWakesAtOnce(t *testing.T) {
 	s := newNetSpace(t)
 	s.veth("card0", "peer0")
