@@ -40,6 +40,18 @@ func TestDevicesOfTheNodeAreToldFromThoseOfPods(t *testing.T) {
 	}
 }
 
+func TestRecordedDevicesOfTheNode(t *testing.T) {
+	d := NewDevices(host.New(disksMachine(t, nil)), clocktesting.NewFakeClock(time.Time{}.Add(time.Hour)), FilesystemsOptions{})
+	for device, want := range map[string]bool{
+		"nvme0n1p1": true, "nvme0n1": true, "nvme0c0n1": true, "nvme0": true, "259:1": true, "/dev/nvme0n1p1": true,
+		"nvme1n1": false, "nvme1": false, "259:2": false,
+	} {
+		ofNode, known := d.OfNode(device)
+		require.True(t, known, device)
+		require.Equal(t, want, ofNode, device)
+	}
+}
+
 func TestAFilesystemThatIsMountedAnewIsNotTheOneThatBroke(t *testing.T) {
 	loopNeeds(t, "mkfs.xfs", "xfs_io")
 	device := loopDevice(t, "320M", "mkfs.xfs", "-q")

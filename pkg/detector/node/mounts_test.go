@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -243,4 +244,32 @@ func TestAMountWakesTheDetectorAndAStormOfThemDoesSoRarely(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Fatal("what happened within the pause is never told")
 	}
+}
+
+func FuzzMountsResume(f *testing.F) {
+	for _, seed := range []string{
+		`{"at":"2026-01-01T00:00:00Z","filesystems":{"259:1":{"device":"259:1","type":"xfs","mounts":[{"id":21,"point":"/"}],"writable":true}},"paths":{"/":{"id":21,"point":"/","device":"259:1"}}}`,
+		`null`, `{}`, `{"filesystems":{"259:1":null}}`, `[]`, ``,
+	} {
+		f.Add([]byte(seed))
+	}
+	root := f.TempDir()
+	if err := os.MkdirAll(filepath.Join(root, "proc/1"), 0o755); err != nil {
+		f.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(root, "proc/1/mountinfo"), []byte("21 1 259:1 / / rw - xfs /dev/nvme0n1p1 rw\n"), 0o600); err != nil {
+		f.Fatal(err)
+	}
+	h := host.New(root)
+	f.Fuzz(func(t *testing.T, cursor []byte) {
+		m := NewMounts(h, clock.RealClock{}, NewDevices(h, clock.RealClock{}, FilesystemsOptions{}))
+		m.Resume(cursor, true)
+		look, err := m.Look(context.Background())
+		if err != nil || len(look.Faults) > 0 {
+			t.Errorf("a writable machine has %v, %v", look.Faults, err)
+		}
+		if !json.Valid(m.Cursor()) {
+			t.Errorf("the cursor is %s", m.Cursor())
+		}
+	})
 }
