@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 	"k8s.io/utils/clock"
 	clocktesting "k8s.io/utils/clock/testing"
 
@@ -122,6 +124,45 @@ func TestAFilesystemThatMakesItselfReadOnlyIsAWarningForAPodAndFatalForTheNode(t
 			require.Empty(t, mountsOf(t, m, device), "mounted anew it is writable")
 		})
 	}
+}
+
+func TestAFilesystemThatHasShutDownTakesNoWrites(t *testing.T) {
+	loopNeeds(t, "mkfs.ext4")
+	device := loopDevice(t, "32M", "mkfs.ext4", "-q", "-F")
+	kubelet := filepath.Join(t.TempDir(), "kubelet")
+	loopMount(t, device, kubelet)
+	folder, err := os.Open(kubelet)
+	require.NoError(t, err)
+	const shutdown = 0x8004587d // EXT4_IOC_SHUTDOWN
+	err = unix.IoctlSetPointerInt(int(folder.Fd()), shutdown, 2)
+	require.NoError(t, folder.Close())
+	if err != nil {
+		t.Skipf("this kernel's ext4 cannot be shut down: %v", err)
+	}
+	m := mountsHere(FilesystemsOptions{KubeletRoot: kubelet})
+	faults := mountsOf(t, m, device)
+	if len(faults) == 0 && !strings.Contains(loopRun(t, "grep", " "+kubelet+" ", "/proc/1/mountinfo"), "shutdown") {
+		t.Skip("this kernel does not tell that an ext4 has shut down: Linux before 6.15; the kernel log does")
+	}
+	require.Len(t, faults, 1)
+	require.Equal(t, v1alpha1.SeverityFatal, faults[0].Severity)
+}
+
+func TestAThousandReadOnlyBindMountsAreNothing(t *testing.T) {
+	loopNeeds(t, "mkfs.ext4")
+	device := loopDevice(t, "32M", "mkfs.ext4", "-q", "-F")
+	kubelet := filepath.Join(t.TempDir(), "kubelet")
+	loopMount(t, device, kubelet)
+	m := mountsHere(FilesystemsOptions{KubeletRoot: kubelet})
+	require.Empty(t, mountsOf(t, m, device))
+	point := t.TempDir()
+	for range 1000 {
+		require.NoError(t, unix.Mount(kubelet, point, "", unix.MS_BIND, ""))
+		t.Cleanup(func() { _ = unix.Unmount(point, unix.MNT_DETACH) })
+		require.NoError(t, unix.Mount("", point, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+	}
+	require.Empty(t, mountsOf(t, m, device))
+	require.Less(t, len(m.Cursor()), 16<<10, "what is kept stays small")
 }
 
 func TestOneFilesystemWithManyMountsIsOneFinding(t *testing.T) {
