@@ -22,7 +22,8 @@ func DeviceName(h host.Host, m Mount) string {
 		return name
 	}
 	if m.Source != "" && m.Source != "none" && m.Source != "/dev/root" {
-		return m.Source
+		// A disk that has gone from sysfs keeps the name that it had there.
+		return strings.TrimPrefix(m.Source, "/dev/")
 	}
 	return m.Device
 }
