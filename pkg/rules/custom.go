@@ -31,7 +31,11 @@ type Custom struct {
 
 // Override changes a reason of the project; what is empty stays as it is.
 type Override struct {
+<<<<<<< HEAD
 	// Disabled switches the reason off: it is never found.
+=======
+	// Disabled switches the reason off: it is never found. (It is not called off, which YAML takes for a truth value.)
+>>>>>>> rules
 	Disabled bool `json:"disabled,omitempty" yaml:"disabled,omitempty"`
 	// Severity is Fatal or Warning. Warning also drops fatalFrom, unless that is given too.
 	Severity v1alpha1.Severity `json:"severity,omitempty" yaml:"severity,omitempty"`
@@ -281,11 +285,15 @@ func (c *Catalogue) readReason(p *problems, path string, r Rule) {
 		p.add(path, "category", fmt.Errorf("%q: write one of %s", r.Category, categoryNames()))
 	}
 	c.ownNames = append(c.ownNames, r.Reason)
-	c.own[r.Reason] = p.override(path, Override{Confirm: r.Confirm, FatalFrom: r.FatalFrom, Clears: r.Clears}).apply(health.Reason{
+	own := p.override(path, Override{Confirm: r.Confirm, FatalFrom: r.FatalFrom, Clears: r.Clears}).apply(health.Reason{
 		Name: r.Reason, Category: r.Category, Severity: orWarning(r.Severity), Sources: []string{string(r.Stream)},
 		Confirm: health.Confirm{Count: 1}, Clears: health.Clears{By: health.ClearsByQuiet, Quiet: defaultQuiet},
 		Action: v1alpha1.ActionNone, Explanation: r.Explanation, Sample: r.Sample,
 	})
+	if own.Severity == v1alpha1.SeverityFatal || own.FatalFrom != nil {
+		own.Action = v1alpha1.ActionReplace // the default policy goes by category
+	}
+	c.own[r.Reason] = own
 }
 
 func categoryNames() string {

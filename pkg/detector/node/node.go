@@ -13,7 +13,7 @@ import (
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/detector"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/host"
-	"github.com/autorepair-sh/karpenter-autorepair/pkg/rules"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/host/pci"
 )
 
 // Options are the settings of the detectors. The zero value is the defaults.
@@ -35,6 +35,8 @@ type Options struct {
 	KubeletHealth    KubeletHealthOptions   `json:"kubeletHealth,omitzero"`
 	SystemdUnits     UnitsOptions           `json:"systemdUnits,omitzero"`
 	Nvidia           NvidiaOptions          `json:"nvidia,omitzero"`
+	KernelLog        KernelLogOptions       `json:"kernelLog,omitzero"`
+	ServiceLogs      ServiceLogsOptions     `json:"serviceLogs,omitzero"`
 }
 
 // Problem is one thing that is wrong with the Options, and where: interfaces, disabled[0].
@@ -54,13 +56,13 @@ func (o Options) Validate() []Problem {
 	return problems
 }
 
-// All makes the detectors that are not switched off.
-func All(h host.Host, clk clock.WithTicker, o Options, catalogue *rules.Catalogue) ([]detector.Detector, error) {
-	all, problems := build(h, clk, o, catalogue)
+// All makes the detectors that are not switched off. lines says what log lines mean.
+func All(h host.Host, clk clock.WithTicker, o Options, lines LogLines) ([]detector.Detector, error) {
+	all, problems := build(h, clk, o, lines)
 	return all, errors.Join(lo.Map(problems, func(p Problem, _ int) error { return p })...)
 }
 
-func build(h host.Host, clk clock.WithTicker, o Options, catalogue *rules.Catalogue) ([]detector.Detector, []Problem) {
+func build(h host.Host, clk clock.WithTicker, o Options, lines LogLines) ([]detector.Detector, []Problem) {
 	var all []detector.Detector
 	var problems []Problem
 	add := func(d detector.Detector) { all = append(all, d) }
@@ -73,6 +75,11 @@ func build(h host.Host, clk clock.WithTicker, o Options, catalogue *rules.Catalo
 		add(d)
 	}
 	devices := NewDevices(h, clk, o.Filesystems)
+
+	// Logs
+	o.KernelLog.Accelerators = o.KernelLog.Accelerators || hasAccelerators(h)
+	add(NewKernelLog(h, clk, lines, devices, o.KernelLog))
+	all = append(all, NewServiceLogs(h, clk, lines, o.ServiceLogs)...)
 
 	// Networking
 	interfaces, err := NewInterfaces(h, clk, o.Interfaces)
@@ -110,4 +117,11 @@ func build(h host.Host, clk clock.WithTicker, o Options, catalogue *rules.Catalo
 		}
 	}
 	return lo.Reject(all, func(d detector.Detector, _ int) bool { return slices.Contains(o.Disabled, d.Spec().Name) }), problems
+}
+
+// hasAccelerators says whether the node has cards of which the kernel log tells. Where that cannot be read it says no:
+// what the log tells of them is found all the same, it only has no say in whether they are well.
+func hasAccelerators(h host.Host) bool {
+	devices, err := pci.Devices(h)
+	return err == nil && slices.ContainsFunc(devices, func(d pci.Device) bool { return d.IsNVIDIAGPU() || d.IsNeuron() || d.IsAMDGPU() })
 }
