@@ -17,7 +17,7 @@ var LineRules = []LineRule{
 	{
 		Reason:        ReasonForkFailedOutOfPIDs,
 		Stream:        "kubelet",
-		Pattern:       `^(?:Failed to create (?:pod )?sandbox|[Cc]reatePodSandbox for pod|Event occurred .*FailedCreatePodSandBox|Error syncing pod).*fork/exec (?:/[^p\s]|[^/\s])\S*: resource temporarily unavailable`,
+		Pattern:       `^(?:Failed to create (?:pod )?sandbox|[Cc]reatePodSandbox for pod|Event occurred .*FailedCreatePodSandBox|Error syncing pod).*(?:fork/exec (?:/[^p\s]|[^/\s])\S*|OCI runtime create failed.*fork/exec /proc/\S+): resource temporarily unavailable`,
 		Echo:          true,
 		Sample:        `Error syncing pod, skipping err="failed to \"CreatePodSandbox\" for \"web-0_default(0c4e8b1e)\" with CreatePodSandboxError: \"Failed to create sandbox for pod \\\"web-0_default(0c4e8b1e)\\\": rpc error: code = Unknown desc = failed to start shim: fork/exec /usr/bin/containerd-shim-runc-v2: resource temporarily unavailable: unknown\"" pod="default/web-0"`,
 		CounterSample: `Error syncing pod, skipping err="failed to \"StartContainer\" for \"web\" with CrashLoopBackOff: \"back-off 5m0s restarting failed container=web pod=web-0_default(0c4e8b1e)\"" pod="default/web-0"`,
@@ -25,15 +25,15 @@ var LineRules = []LineRule{
 	{
 		Reason:        ReasonForkFailedOutOfPIDs,
 		Stream:        "kubelet",
-		Pattern:       `^(?:[^PE]|P[^r]|E[^vx]).*fork/exec (?:/[^p\s]|[^/\s])\S*: resource temporarily unavailable`,
+		Pattern:       `^(?:[^PE]|P[^r]|E[^vx]).*(?:fork/exec (?:/[^p\s]|[^/\s])\S*|OCI runtime create failed.*fork/exec /proc/\S+): resource temporarily unavailable`,
 		Sample:        `failed to collect filesystem stats - rootDiskErr: failed to exec du - fork/exec /usr/bin/nice: resource temporarily unavailable`,
 		CounterSample: `Probe failed probeType="Liveness" pod="default/web-0" containerName="web" probeResult="failure" output="fork/exec /bin/sh: resource temporarily unavailable"`,
 	},
 	{
 		Reason:        ReasonForkFailedOutOfPIDs,
 		Stream:        "kubelet",
-		Pattern:       `^RunPodSandbox from .*(?:fork/exec /proc/\S+: resource temporarily unavailable|failed to create new OS thread [^)]*errno=11\b|pthread_create failed: Resource temporarily unavailable)`,
-		Sample:        `RunPodSandbox from runtime service failed err="rpc error: code = Unknown desc = failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: unable to start init: fork/exec /proc/self/fd/7: resource temporarily unavailable: unknown"`,
+		Pattern:       `^RunPodSandbox from .*(?:failed to create new OS thread [^)]*errno=11\b|pthread_create failed: Resource temporarily unavailable)`,
+		Sample:        `RunPodSandbox from runtime service failed err="rpc error: code = Unknown desc = failed to setup network for sandbox \"5c1d\": plugin type=\"aws-cni\" name=\"aws-cni\" failed (add): netplugin failed: \"runtime: failed to create new OS thread (have 2 already; errno=11)\""`,
 		CounterSample: `ExecSync cmd from runtime service failed err="rpc error: code = Unknown desc = failed to exec in container: failed to start exec \"8e\": OCI runtime exec failed: exec failed: unable to start container process: error starting setns process: fork/exec /proc/self/exe: resource temporarily unavailable: unknown" containerID="4f" cmd=["cat","/tmp/healthy"]`,
 	},
 	{
@@ -67,15 +67,15 @@ var LineRules = []LineRule{
 	{
 		Reason:        ReasonForkFailedOutOfPIDs,
 		Stream:        "containerd",
-		Pattern:       `fork/exec \S*(?:containerd-shim|/runc|/crun)\S*: resource temporarily unavailable`,
+		Pattern:       `(?:fork/exec \S*(?:containerd-shim|/runc|/crun)\S*|OCI runtime create failed.*fork/exec /proc/\S+): resource temporarily unavailable`,
 		Sample:        `RunPodSandbox for &PodSandboxMetadata{Name:web-0,Uid:0c4e8b1e-7a55-4d53-9c3b-3b0e2f7d9a11,Namespace:default,Attempt:0,} failed, error error="failed to start sandbox container task \"5c1d\": failed to start shim: fork/exec /usr/bin/containerd-shim-runc-v2: resource temporarily unavailable: unknown"`,
 		CounterSample: `ExecSync for "4f" failed error="failed to exec in container: failed to start exec \"8e\": OCI runtime exec failed: exec failed: unable to start container process: error starting setns process: fork/exec /proc/self/exe: resource temporarily unavailable: unknown"`,
 	},
 	{
 		Reason:        ReasonForkFailedOutOfPIDs,
 		Stream:        "containerd",
-		Pattern:       `^RunPodSandbox for .*(?:fork/exec \S+: resource temporarily unavailable|failed to create new OS thread [^)]*errno=11\b|pthread_create failed: Resource temporarily unavailable)`,
-		Sample:        `RunPodSandbox for &PodSandboxMetadata{Name:web-0,Uid:0c4e8b1e-7a55-4d53-9c3b-3b0e2f7d9a11,Namespace:default,Attempt:0,} failed, error error="failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: unable to start init: fork/exec /proc/self/exe: resource temporarily unavailable: unknown"`,
+		Pattern:       `^RunPodSandbox for .*(?:failed to create new OS thread [^)]*errno=11\b|pthread_create failed: Resource temporarily unavailable)`,
+		Sample:        `RunPodSandbox for &PodSandboxMetadata{Name:web-0,Uid:0c4e8b1e-7a55-4d53-9c3b-3b0e2f7d9a11,Namespace:default,Attempt:0,} failed, error error="failed to setup network for sandbox \"5c1d\": plugin type=\"aws-cni\" name=\"aws-cni\" failed (add): netplugin failed: \"runtime: failed to create new OS thread (have 2 already; errno=11)\""`,
 		CounterSample: `RunPodSandbox for &PodSandboxMetadata{Name:web-0,Uid:0c4e8b1e-7a55-4d53-9c3b-3b0e2f7d9a11,Namespace:default,Attempt:0,}`,
 	},
 	{
@@ -388,7 +388,7 @@ var LineRules = []LineRule{
 	{
 		Reason:        ReasonIPAMDNotReady,
 		Stream:        "ipamd",
-		Pattern:       `Unable to (?:reach|connect to) API [Ss]erver|Failed to check API server connectivity|[Ee]rror communicating with apiserver|Still waiting for API server connectivity`,
+		Pattern:       `Unable to (?:reach|connect to) API [Ss]erver|Failed to check API server connectivity|[Ee]rror communicating with apiserver|Still waiting for API server connectivity|Failed to (?:list|get|watch) (?:\*v1\S*|nodes?|pods?|CNINode|ENIConfig)\b.*dial tcp \S+: (?:i/o timeout|connect: )`,
 		Sample:        `Unable to reach API Server: Get "https://10.100.0.1:443/version?timeout=5s": net/http: request canceled while waiting for connection (Client.Timeout exceeded while awaiting headers)`,
 		CounterSample: `Waiting to connect API server for upto 30s...`,
 	},
@@ -671,7 +671,7 @@ var LineRules = []LineRule{
 	{
 		Reason:        ReasonContainerRuntimeFailed,
 		Stream:        "kubelet",
-		Pattern:       `Container runtime not ready\b|PLEG is not healthy: pleg was last seen active|Container runtime sanity check failed|container runtime is down\b|dial unix \S*/(?:containerd|crio|cri-dockerd)\.sock: connect: connection refused`,
+		Pattern:       `[Cc]ontainer runtime not ready\b|PLEG is not healthy: pleg was last seen active|Container runtime sanity check failed|[Cc]ontainer runtime is down\b|/(?:containerd|crio|cri-dockerd|dockershim)\.sock\W{0,3}: connect: connection refused|^(?:Status|Version|List(?:PodSandbox|Containers)\b.*) from runtime service failed\W+(?:err\W+)?rpc error: code = (?:Unavailable|DeadlineExceeded)\b`,
 		Subject:       "runtime",
 		Severity:      v1alpha1.SeverityWarning,
 		Sample:        `Skipping pod synchronization err="PLEG is not healthy: pleg was last seen active 3m5.112s ago; threshold is 3m0s"`,

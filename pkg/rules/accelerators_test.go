@@ -139,8 +139,9 @@ func TestCrashOutsideOfNCCLIsNotOfNCCL(t *testing.T) {
 		"python3[77]: segfault at 10 ip 00007f7c7ac69996 sp 00007f7c12fd7c30 error 4 in libtorch_cuda.so[7f7c7ac00000+d3d3000]",
 		"x in libnccl.so[77]: segfault at 10 ip 00007f7c7ac69996 sp 00007f7c12fd7c30 error 4 in libc.so.6[7f7c7ac00000+d3d3000]",
 	} {
-		got, _ := c.Match(health.StreamKmsg, line)
-		require.NotEqual(t, health.ReasonNvidiaNCCLError, got.Reason, line)
+		got, ok := c.Match(health.StreamKmsg, line)
+		require.True(t, ok, line)
+		require.Equal(t, health.ReasonAppCrash, got.Reason, line)
 	}
 }
 

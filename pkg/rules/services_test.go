@@ -72,6 +72,17 @@ func TestLinesThatSayThatProcessIDsHaveRunOut(t *testing.T) {
 		"an event of a probe in a pod at its own limit": {
 			line: klogText("Event occurred", ` object="default/web-0" kind="Pod" reason="Unhealthy" message="Liveness probe failed: fork/exec /bin/sh: resource temporarily unavailable"`),
 		},
+		"a container whose runc does not start": {
+			line:       klogText("StartContainer from runtime service failed", ` err="rpc error: code = Unknown desc = failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: unable to start init: fork/exec /proc/self/exe: resource temporarily unavailable: unknown" containerID="4f"`),
+			wantReason: reason,
+		},
+		"a container whose hook does not start": {
+			line:       klogText("StartContainer from runtime service failed", ` err="rpc error: code = Unknown desc = failed to create containerd task: OCI runtime create failed: container_linux.go:370: starting container process caused: process_linux.go:459: container init caused: Running hook #0:: fork/exec /proc/24330/exe: resource temporarily unavailable: unknown" containerID="4f"`),
+			wantReason: reason,
+		},
+		"a hook of a pod that ran into runc exec": {
+			line: klogText("Error syncing pod, skipping", ` err="failed to \"StartContainer\" for \"web\" with PostStartHookError: \"rpc error: code = Unknown desc = failed to exec in container: failed to start exec \\\"8e\\\": OCI runtime exec failed: exec failed: unable to start container process: error starting setns process: fork/exec /proc/self/exe: resource temporarily unavailable: unknown\"" pod="default/web-0"`),
+		},
 		"a container in a pod at its own limit": {
 			line: klogText("StartContainer from runtime service failed", ` err="rpc error: code = Unknown desc = failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: runtime: failed to create new OS thread (have 2 already; errno=11): unknown" containerID="4f"`),
 		},
@@ -162,6 +173,9 @@ func TestLinesThatSayThatTheRuntimeFails(t *testing.T) {
 		"no answer for minutes, in the old form": {line: `I0102 06:42:00.569834  250135 kubelet.go:1771] skipping pod synchronization - [container runtime is down PLEG is not healthy: pleg was last seen active 66h20m49.03s ago; threshold is 3m0s]`, wantReason: reason, wantSubject: "runtime"},
 		"no answer to a call for the status":     {line: klogText("Container runtime sanity check failed", ` err="rpc error: code = DeadlineExceeded desc = context deadline exceeded"`), wantReason: reason, wantSubject: "runtime"},
 		"the runtime says that it is not ready":  {line: klogText("Container runtime not ready", ` runtimeReady="RuntimeReady=false reason:ContainerdHasDeprecationWarnings message:x"`), wantReason: reason, wantSubject: "runtime"},
+		"no answer to a call for the sandboxes":  {line: klogText("ListPodSandbox with filter from runtime service failed", ` err="rpc error: code = DeadlineExceeded desc = context deadline exceeded" filter="nil"`), wantReason: reason, wantSubject: "runtime"},
+		"no answer to a call for the containers": {line: `E0102 06:43:18.110305  250135 remote_runtime.go:169] ListContainers with filter &ContainerFilter{Id:,State:nil,PodSandboxId:,LabelSelector:map[string]string{},} from runtime service failed: rpc error: code = DeadlineExceeded desc = context deadline exceeded`, wantReason: reason, wantSubject: "runtime"},
+		"the runtime is down, in a condition":    {line: klogText("Node became not ready", ` node="x" condition={"type":"Ready","status":"False","reason":"KubeletNotReady","message":"container runtime is down"}`), wantReason: reason, wantSubject: "runtime"},
 		"nobody listens": {
 			line:       klogText("ListPodSandbox with filter from runtime service failed", ` err="rpc error: code = Unavailable desc = connection error: desc = \"transport: Error while dialing: dial unix /run/containerd/containerd.sock: connect: connection refused\"" filter="nil"`),
 			wantReason: reason, wantSubject: "runtime",
@@ -317,6 +331,7 @@ func TestLinesOfIPAMD(t *testing.T) {
 		"still no answer":                      {line: zap("debug", `Still waiting for API server connectivity in background: Get "https://10.100.0.1:443/version?timeout=5s": context deadline exceeded`), wantReason: "IPAMDNotReady"},
 		"no answer to a question for the node": {line: zap("error", `Failed to get node, Get "https://10.100.0.1:443/api/v1/nodes/ip-10-0-1-17.ec2.internal": dial tcp 10.100.0.1:443: connect: no route to host`), wantReason: "IPAMDNotReady"},
 		"no answer to a list":                  {line: zap("error", `Failed to watch *v1alpha1.CNINode: failed to list *v1alpha1.CNINode: Get "https://10.100.0.1:443/apis/vpcresources.k8s.aws/v1alpha1/cninodes?limit=500": dial tcp 10.100.0.1:443: connect: connection refused`), wantReason: "IPAMDNotReady"},
+		"no answer, and the request unknown":   {line: zap("error", `Failed to list pods: dial tcp 10.100.0.1:443: i/o timeout`), wantReason: "IPAMDNotReady"},
 		"an answer":                            {line: zap("info", `Successful communication with the Cluster! Cluster Version is: v1.31+. git version: v1.31.4-eks-2d5f260. git tree state: clean. commit: 0123. platform: linux/amd64`), wantReason: "IPAMDNotReady", wantRecovers: true},
 		"an answer, in newer words":            {line: zap("info", `API server connectivity established.`), wantReason: "IPAMDNotReady", wantRecovers: true},
 		"an answer in the background":          {line: zap("info", `API server connectivity established in background! Cluster Version is: v1.31.4-eks-2d5f260`), wantReason: "IPAMDNotReady", wantRecovers: true},

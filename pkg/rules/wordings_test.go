@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 
@@ -127,4 +128,31 @@ func BenchmarkOrdinaryLinesOfServices(b *testing.B) {
 			}
 		})
 	}
+}
+
+// Whatever a program writes, what is made of it is a reason of the catalogue and a subject that can be shown.
+func FuzzLinesOfAllStreams(f *testing.F) {
+	for _, r := range health.LineRules {
+		f.Add(r.Sample)
+		f.Add(r.CounterSample)
+	}
+	c := catalogue(f, rules.Custom{})
+	f.Fuzz(func(t *testing.T, line string) {
+		for _, stream := range health.Streams {
+			text, ok := rules.Unwrap(stream, line)
+			if !ok {
+				continue
+			}
+			got, ok := c.Match(stream, text)
+			if !ok {
+				continue
+			}
+			if _, known := health.Lookup(got.Reason); !known {
+				t.Fatalf("%q is no reason", got.Reason)
+			}
+			if len(got.Subject) > 253 || !utf8.ValidString(got.Subject) || strings.ContainsAny(got.Subject, "\r\n\x1b") {
+				t.Fatalf("%q is no subject", got.Subject)
+			}
+		}
+	})
 }
