@@ -83,7 +83,7 @@ func (c *Catalogue) Reasons() []health.Reason {
 		out = append(out, c.overrides[r.Name].apply(r))
 	}
 	for _, name := range c.ownNames {
-		out = append(out, c.own[name])
+		out = append(out, c.overrides[name].apply(c.own[name]))
 	}
 	return out
 }

@@ -92,29 +92,3 @@ func TestUnwrapMessages(t *testing.T) {
 		})
 	}
 }
-
-func TestParseRecord(t *testing.T) {
-	for name, tc := range map[string]struct {
-		raw       string
-		want      rules.Record
-		wantError bool
-	}{
-		"a record of the kernel":                {raw: "6,339,5140900,-;text; more", want: rules.Record{Level: 6, Sequence: 339, Microseconds: 5140900, Text: "text; more"}},
-		"a record with its caller":              {raw: "3,1,2,-,caller=T1;text", want: rules.Record{Level: 3, Sequence: 1, Microseconds: 2, Text: "text"}},
-		"a record of a program":                 {raw: "30,1,2,-;text", want: rules.Record{Facility: 3, Level: 6, Sequence: 1, Microseconds: 2, Text: "text"}},
-		"escapes are read":                      {raw: `6,1,2,c;a\x09b\x5cc`, want: rules.Record{Level: 6, Sequence: 1, Microseconds: 2, Text: "a\tb\\c"}},
-		"what is no escape stays":               {raw: `6,1,2,-;a\xzz\x`, want: rules.Record{Level: 6, Sequence: 1, Microseconds: 2, Text: `a\xzz\x`}},
-		"lines on the device are left out":      {raw: "6,1,2,-;text\n SUBSYSTEM=pci\n DEVICE=+pci:0000:00:1f.0", want: rules.Record{Level: 6, Sequence: 1, Microseconds: 2, Text: "text"}},
-		"text is no record":                     {raw: "text", wantError: true},
-		"a record without sequence is none":     {raw: "6,,2,-;text", wantError: true},
-		"a record with too few fields is none":  {raw: "6,1;text", wantError: true},
-		"a priority beyond all bounds is none":  {raw: "99999999999999999999,1,2,-;text", wantError: true},
-		"a time before the start of it is none": {raw: "6,1,x,-;text", wantError: true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			got, err := rules.ParseRecord(tc.raw)
-			require.Equal(t, tc.wantError, err != nil)
-			require.Equal(t, tc.want, got)
-		})
-	}
-}
