@@ -31,11 +31,7 @@ type Custom struct {
 
 // Override changes a reason of the project; what is empty stays as it is.
 type Override struct {
-<<<<<<< HEAD
-	// Disabled switches the reason off: it is never found.
-=======
 	// Disabled switches the reason off: it is never found. (It is not called off, which YAML takes for a truth value.)
->>>>>>> rules
 	Disabled bool `json:"disabled,omitempty" yaml:"disabled,omitempty"`
 	// Severity is Fatal or Warning. Warning also drops fatalFrom, unless that is given too.
 	Severity v1alpha1.Severity `json:"severity,omitempty" yaml:"severity,omitempty"`
