@@ -388,9 +388,16 @@ var LineRules = []LineRule{
 	{
 		Reason:        ReasonIPAMDNotReady,
 		Stream:        "ipamd",
-		Pattern:       `Unable to (?:reach|connect to) API [Ss]erver|Failed to check API server connectivity|[Ee]rror communicating with apiserver|Still waiting for API server connectivity|Failed to (?:list|get|watch) (?:\*v1\S*|nodes?|pods?|CNINode|ENIConfig)\b.*dial tcp \S+: (?:i/o timeout|connect: )`,
+		Pattern:       `Unable to (?:reach|connect to) API [Ss]erver|Failed to check API server connectivity|[Ee]rror communicating with apiserver|Still waiting for API server connectivity`,
 		Sample:        `Unable to reach API Server: Get "https://10.100.0.1:443/version?timeout=5s": net/http: request canceled while waiting for connection (Client.Timeout exceeded while awaiting headers)`,
 		CounterSample: `Waiting to connect API server for upto 30s...`,
+	},
+	{
+		Reason:        ReasonIPAMDNotReady,
+		Stream:        "ipamd",
+		Pattern:       `^Failed to (?:list|get|watch) (?:\*v1\S*|nodes?|pods?|CNINode|ENIConfig)\b.*dial tcp \S+: (?:i/o timeout|connect: )`,
+		Sample:        `Failed to list pods: dial tcp 10.100.0.1:443: i/o timeout`,
+		CounterSample: `IP pool reconcile: Failed to get attached ENI info: Get "http://169.254.169.254/latest/meta-data/mac": dial tcp 169.254.169.254:80: connect: connection refused`,
 	},
 	{
 		Reason:        ReasonIPAMDNotReady,
@@ -671,11 +678,20 @@ var LineRules = []LineRule{
 	{
 		Reason:        ReasonContainerRuntimeFailed,
 		Stream:        "kubelet",
-		Pattern:       `[Cc]ontainer runtime not ready\b|PLEG is not healthy: pleg was last seen active|Container runtime sanity check failed|[Cc]ontainer runtime is down\b|/(?:containerd|crio|cri-dockerd|dockershim)\.sock\W{0,3}: connect: connection refused|^(?:Status|Version|List(?:PodSandbox|Containers)\b.*) from runtime service failed\W+(?:err\W+)?rpc error: code = (?:Unavailable|DeadlineExceeded)\b`,
+		Pattern:       `[Cc]ontainer runtime not ready\b|PLEG is not healthy: pleg was last seen active|Container runtime sanity check failed|[Cc]ontainer runtime is down\b|/containerd\.sock: connect: connection refused|/crio\.sock: connect: connection refused|/cri-dockerd\.sock: connect: connection refused`,
 		Subject:       "runtime",
 		Severity:      v1alpha1.SeverityWarning,
 		Sample:        `Skipping pod synchronization err="PLEG is not healthy: pleg was last seen active 3m5.112s ago; threshold is 3m0s"`,
 		CounterSample: `Skipping pod synchronization err="[container runtime status check may not have completed yet, PLEG is not healthy: pleg has yet to be successful]"`,
+	},
+	{
+		Reason:        ReasonContainerRuntimeFailed,
+		Stream:        "kubelet",
+		Pattern:       `^(?:Status|Version|ListPodSandbox|ListContainers)(?: with filter.*)? from runtime service failed\W+(?:err\W+)?rpc error: code = (?:Unavailable|DeadlineExceeded)\b`,
+		Subject:       "runtime",
+		Severity:      v1alpha1.SeverityWarning,
+		Sample:        `ListPodSandbox with filter from runtime service failed err="rpc error: code = DeadlineExceeded desc = context deadline exceeded" filter="nil"`,
+		CounterSample: `ExecSync cmd from runtime service failed err="rpc error: code = DeadlineExceeded desc = failed to exec in container: timeout 1s exceeded: context deadline exceeded" containerID="4f" cmd=["cat","/tmp/healthy"]`,
 	},
 	{
 		Reason:        ReasonContainerRuntimeFailed,

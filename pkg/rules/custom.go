@@ -196,7 +196,7 @@ func (c *Catalogue) read(custom Custom) (map[health.Stream][]*rule, error) {
 		if r.CountsToward == "" {
 			continue
 		}
-		if _, ok := c.lookup(r.CountsToward); !ok || r.CountsToward == r.Reason {
+		if !c.knows(r.CountsToward) || r.CountsToward == r.Reason {
 			p.add(fmt.Sprintf("rules[%d]", i), "countsToward", fmt.Errorf("%q: write another reason of `agent rules` or of your own", r.CountsToward))
 		}
 	}
@@ -218,17 +218,16 @@ func sortedKeys(m map[string]Override) []string {
 	return names
 }
 
-func (c *Catalogue) lookup(name string) (health.Reason, bool) {
-	if r, ok := c.own[name]; ok {
-		return r, true
-	}
-	return health.Lookup(name)
+// knows says whether findings can have the reason.
+func (c *Catalogue) knows(name string) bool {
+	_, own := c.own[name]
+	_, known := health.Lookup(name)
+	return own || known
 }
 
 // has says whether name is a reason, or the name of a family.
 func (c *Catalogue) has(name string) bool {
-	_, ok := c.lookup(name)
-	return ok || slices.ContainsFunc(health.Reasons, func(r health.Reason) bool { return r.Name == name })
+	return c.knows(name) || slices.ContainsFunc(health.Reasons, func(r health.Reason) bool { return r.Name == name })
 }
 
 func (r Rule) line() health.LineRule {
@@ -265,7 +264,7 @@ var ownReason = regexp.MustCompile(`^[A-Z][A-Za-z0-9]{0,127}$`)
 // readReason takes the reason of a rule: one that is known, or a new one.
 func (c *Catalogue) readReason(p *problems, path string, r Rule) {
 	p.add(path, "severity", checkSeverity(r.Severity))
-	if _, known := c.lookup(r.Reason); known {
+	if c.knows(r.Reason) {
 		for field, value := range map[string]string{"category": string(r.Category), "confirm": r.Confirm, "fatalFrom": r.FatalFrom, "clears": r.Clears} {
 			if value != "" {
 				p.add(path, field, fmt.Errorf("leave it out: %s has one already; to change it write it below reasons", r.Reason))

@@ -54,6 +54,19 @@ func TestARuleOfOnesOwnIsTriedBeforeThoseOfTheProject(t *testing.T) {
 	require.Equal(t, health.ReasonKernelBug, got.Reason)
 }
 
+func TestARuleGivesASeverityOfItsOwn(t *testing.T) {
+	c := catalogue(t, rules.Custom{Rules: []rules.Rule{{
+		Reason: health.ReasonXfsShutdown, Severity: v1alpha1.SeverityWarning, Stream: health.StreamKmsg, Pattern: `^xfs is tired`,
+		Sample: "xfs is tired", CounterSample: "xfs is well",
+	}}})
+	got, ok := c.Match(health.StreamKmsg, "xfs is tired")
+	require.True(t, ok)
+	require.Equal(t, v1alpha1.SeverityWarning, got.Given)
+	got, ok = c.Match(health.StreamKmsg, "XFS (nvme1n1): log I/O error -5")
+	require.True(t, ok)
+	require.Empty(t, got.Given, "the reason's own, which may be Fatal")
+}
+
 func TestOverrides(t *testing.T) {
 	const (
 		lockup = "watchdog: BUG: soft lockup - CPU#3 stuck for 22s!"

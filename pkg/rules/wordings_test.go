@@ -62,7 +62,7 @@ func ordinary(t testing.TB, stream health.Stream) []string {
 	t.Helper()
 	f, err := os.Open("testdata/ordinary-" + string(stream) + ".txt")
 	require.NoError(t, err)
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	var lines []string
 	scanner := bufio.NewScanner(f)
 	scanner.Buffer(nil, rules.MaxRaw)

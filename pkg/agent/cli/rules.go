@@ -100,7 +100,7 @@ func (v reasonView) severity() string {
 		text += ", Fatal from " + v.FatalFrom
 	}
 	if v.OfNodeFilesystem {
-		text += " (of the node's filesystems)"
+		text += " (node's filesystems)"
 	}
 	return text
 }
