@@ -42,7 +42,7 @@ func (f *nvidiaFake) read() (nvidiaReading, error) {
 }
 
 // nvidiaCard puts a graphics card of NVIDIA on the PCI bus below root.
-func nvidiaCard(t *testing.T, root, address, driver string) {
+func nvidiaCard(t testing.TB, root, address, driver string) {
 	t.Helper()
 	folder := filepath.Join(root, "sys/bus/pci/devices", address)
 	require.NoError(t, os.MkdirAll(folder, 0o755))
@@ -55,7 +55,7 @@ func nvidiaCard(t *testing.T, root, address, driver string) {
 	}
 }
 
-func nvidiaNone(t *testing.T) string {
+func nvidiaNone(t testing.TB) string {
 	t.Helper()
 	root := t.TempDir()
 	require.NoError(t, os.MkdirAll(filepath.Join(root, "sys/bus/pci/devices"), 0o755))
@@ -366,5 +366,16 @@ func TestServiceReasonsAreInTheCatalogue(t *testing.T) {
 	} {
 		_, ok := health.Lookup(reason)
 		assert.True(t, ok, reason)
+	}
+}
+
+func BenchmarkNvidiaLookWithoutACard(b *testing.B) {
+	n := NewNvidia(host.New("/"), clocktesting.NewFakePassiveClock(unitsNow), NvidiaOptions{})
+	if _, err := n.Look(b.Context()); !errors.Is(err, detector.ErrNotPresent) {
+		b.Skip("needs a machine without a card of NVIDIA")
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		_, _ = n.Look(b.Context())
 	}
 }
