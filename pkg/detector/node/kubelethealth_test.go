@@ -231,9 +231,9 @@ func TestKubeletHealthLeaksNothing(t *testing.T) {
 	fake := &kubeletHealthFake{}
 	fake.serve(t, kubeletHealthSays(200, "ok"))
 	k := kubeletHealthNew(t.TempDir(), fake.address)
-	serviceLeaks(t, 1000, func() { assert.Empty(t, kubeletHealthFaults(t, k)) })
+	serviceLeaks(t, func() { assert.Empty(t, kubeletHealthFaults(t, k)) })
 	fake.stop(t)
-	serviceLeaks(t, 1000, func() { assert.Len(t, kubeletHealthFaults(t, k), 1) })
+	serviceLeaks(t, func() { assert.Len(t, kubeletHealthFaults(t, k), 1) })
 }
 
 func FuzzKubeletHealthChecks(f *testing.F) {

@@ -330,7 +330,7 @@ func (n *Nvidia) missing(held []string, reading nvidiaReading, unclear bool) (fa
 	}
 	for _, address := range slices.Sorted(maps.Keys(expected)) {
 		_, known := n.memory.Links[address]
-		message := ""
+		var message string
 		switch {
 		case lost[address]:
 			message = "The driver has lost the GPU at " + address + "."

@@ -38,7 +38,7 @@ func unitsBusAt(t testing.TB, root string) *unitsDaemon {
 	d := &unitsDaemon{root: root}
 	socket := filepath.Join(root, unitsBus)
 	require.NoError(t, os.MkdirAll(filepath.Dir(socket), 0o755))
-	config := `<busconfig><type>system</type><listen>unix:path=` + socket + `</listen><auth>EXTERNAL</auth>
+	config := `<busconfig><listen>unix:path=` + socket + `</listen><auth>EXTERNAL</auth>
 <policy context="default"><allow user="*"/><allow own="*"/><allow send_type="method_call"/><allow send_requested_reply="true"/>
 <allow receive_requested_reply="true"/><allow send_destination="*"/></policy></busconfig>`
 	require.NoError(t, os.WriteFile(filepath.Join(root, "bus.conf"), []byte(config), 0o600))
@@ -333,9 +333,9 @@ func TestUnitsLeakNothing(t *testing.T) {
 	fake.set("containerd.service", "active", "running", uint32(3))
 	fake.serve(t, daemon)
 	u := unitsNew(t, root)
-	serviceLeaks(t, 1000, func() { unitsLook(t, u) })
+	serviceLeaks(t, func() { unitsLook(t, u) })
 	daemon.stop()
-	serviceLeaks(t, 1000, func() {
+	serviceLeaks(t, func() {
 		_, err := u.Look(t.Context())
 		require.Error(t, err)
 	})
