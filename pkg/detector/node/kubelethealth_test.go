@@ -220,11 +220,13 @@ func TestKubeletHealthInANewNamespace(t *testing.T) {
 	if os.Getenv("KUBELET_TEST_NAMESPACE") == "" {
 		t.Skip("run by TestKubeletHealthWithoutLoopbackIsNotTheKubelets")
 	}
-	k := kubeletHealthNew(t.TempDir(), "127.0.0.1:10248")
-	k.memory.Answered = true
-	_, err := k.Look(t.Context())
-	require.ErrorContains(t, err, "the loopback interface is down")
-	require.NotErrorIs(t, err, detector.ErrNotPresent)
+	for _, address := range []string{"127.0.0.1:10248", "localhost:10248", "[::1]:10248"} {
+		k := kubeletHealthNew(t.TempDir(), address)
+		k.memory.Answered = true
+		_, err := k.Look(t.Context())
+		require.ErrorContains(t, err, "the loopback interface is down", address)
+		require.NotErrorIs(t, err, detector.ErrNotPresent)
+	}
 }
 
 func TestKubeletHealthLeaksNothing(t *testing.T) {

@@ -373,6 +373,7 @@ conf_dir = "`+root+`/net.d"
 	require.Eventually(t, well, 60*time.Second, 100*time.Millisecond, "a containerd without a network plugin is a healthy runtime: %v %v", look, err)
 
 	require.NoError(t, daemon.Process.Signal(syscall.SIGSTOP))
+	require.Eventually(t, func() bool { return !well() }, 30*time.Second, 100*time.Millisecond)
 	assert.Contains(t, runtimeMessage(t, r), "has not answered within 2s")
 	assert.Contains(t, runtimeMessage(t, r), "has not answered within 2s")
 	require.NoError(t, daemon.Process.Signal(syscall.SIGCONT))

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,10 +52,12 @@ func (d *unitsDaemon) start(t testing.TB) {
 	t.Helper()
 	_ = os.Remove(filepath.Join(d.root, unitsBus))
 	d.command = exec.Command("dbus-daemon", "--nofork", "--nopidfile", "--config-file="+filepath.Join(d.root, "bus.conf"))
-	d.command.Stderr = os.Stderr
 	require.NoError(t, d.command.Start())
 	require.Eventually(t, func() bool {
-		_, err := os.Stat(filepath.Join(d.root, unitsBus))
+		conn, err := net.Dial("unix", filepath.Join(d.root, unitsBus))
+		if err == nil {
+			_ = conn.Close()
+		}
 		return err == nil
 	}, 20*time.Second, 10*time.Millisecond)
 }
