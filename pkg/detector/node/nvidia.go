@@ -269,10 +269,7 @@ func (n *Nvidia) ask(ctx context.Context) (nvidiaReading, error) {
 		}
 	}
 	asked, driver := make(chan nvidiaAnswer, 1), n.driver
-	go func() {
-		reading, err := driver.read()
-		asked <- nvidiaAnswer{reading: reading, err: err}
-	}()
+	go func() { asked <- nvidiaAsk(driver) }()
 	select {
 	case answer := <-asked:
 		return answer.reading, answer.err
@@ -280,6 +277,17 @@ func (n *Nvidia) ask(ctx context.Context) (nvidiaReading, error) {
 		n.asked = asked
 		return nvidiaReading{}, fmt.Errorf("which has not answered, %w", ctx.Err())
 	}
+}
+
+// nvidiaAsk runs outside of what isolates a look, so a panic ends here.
+func nvidiaAsk(driver nvidiaDriver) (answer nvidiaAnswer) {
+	defer func() {
+		if p := recover(); p != nil {
+			answer = nvidiaAnswer{err: fmt.Errorf("which could not be read: %v", p)}
+		}
+	}()
+	reading, err := driver.read()
+	return nvidiaAnswer{reading: reading, err: err}
 }
 
 // judge what the driver told.

@@ -30,6 +30,7 @@ type nvidiaFake struct {
 	reading nvidiaReading
 	err     error
 	hang    chan struct{}
+	panics  bool
 	calls   int
 }
 
@@ -37,6 +38,9 @@ func (f *nvidiaFake) read() (nvidiaReading, error) {
 	f.calls++
 	if f.hang != nil {
 		<-f.hang
+	}
+	if f.panics {
+		panic("a bug")
 	}
 	return f.reading, f.err
 }
@@ -296,6 +300,13 @@ func TestNvidiaThatCannotBeSeen(t *testing.T) {
 		_, err := n.Look(t.Context())
 		require.ErrorContains(t, err, "asking the NVIDIA driver, whose library is not there")
 		require.NotErrorIs(t, err, detector.ErrNotPresent)
+	})
+	t.Run("a driver whose reading panics", func(t *testing.T) {
+		root := nvidiaNone(t)
+		nvidiaCard(t, root, nvidiaOne, "nvidia")
+		n, _ := nvidiaFakes(root, &nvidiaFake{panics: true})
+		_, err := n.Look(t.Context())
+		require.ErrorContains(t, err, "a bug")
 	})
 	t.Run("the real library, which this machine does not have", func(t *testing.T) {
 		root := nvidiaNone(t)
