@@ -30,6 +30,7 @@ type nvidiaFake struct {
 	reading nvidiaReading
 	err     error
 	hang    chan struct{}
+	panics  bool
 	calls   int
 }
 
@@ -38,11 +39,14 @@ func (f *nvidiaFake) read() (nvidiaReading, error) {
 	if f.hang != nil {
 		<-f.hang
 	}
+	if f.panics {
+		panic("a bug")
+	}
 	return f.reading, f.err
 }
 
 // nvidiaCard puts a graphics card of NVIDIA on the PCI bus below root.
-func nvidiaCard(t *testing.T, root, address, driver string) {
+func nvidiaCard(t testing.TB, root, address, driver string) {
 	t.Helper()
 	folder := filepath.Join(root, "sys/bus/pci/devices", address)
 	require.NoError(t, os.MkdirAll(folder, 0o755))
@@ -55,7 +59,7 @@ func nvidiaCard(t *testing.T, root, address, driver string) {
 	}
 }
 
-func nvidiaNone(t *testing.T) string {
+func nvidiaNone(t testing.TB) string {
 	t.Helper()
 	root := t.TempDir()
 	require.NoError(t, os.MkdirAll(filepath.Join(root, "sys/bus/pci/devices"), 0o755))
@@ -297,6 +301,13 @@ func TestNvidiaThatCannotBeSeen(t *testing.T) {
 		require.ErrorContains(t, err, "asking the NVIDIA driver, whose library is not there")
 		require.NotErrorIs(t, err, detector.ErrNotPresent)
 	})
+	t.Run("a driver whose reading panics", func(t *testing.T) {
+		root := nvidiaNone(t)
+		nvidiaCard(t, root, nvidiaOne, "nvidia")
+		n, _ := nvidiaFakes(root, &nvidiaFake{panics: true})
+		_, err := n.Look(t.Context())
+		require.ErrorContains(t, err, "a bug")
+	})
 	t.Run("the real library, which this machine does not have", func(t *testing.T) {
 		root := nvidiaNone(t)
 		nvidiaCard(t, root, nvidiaOne, "")
@@ -351,7 +362,7 @@ func TestNvidiaLeaksNothing(t *testing.T) {
 	root := nvidiaNone(t)
 	nvidiaCard(t, root, nvidiaOne, "nvidia")
 	n, _ := nvidiaFakes(root, &nvidiaFake{reading: nvidiaReading{gpus: []nvidiaGPU{nvidiaHealthy(nvidiaOne)}}})
-	serviceLeaks(t, 1000, func() {
+	serviceLeaks(t, func() {
 		_, err := n.Look(t.Context())
 		require.NoError(t, err)
 	})
@@ -366,5 +377,16 @@ func TestServiceReasonsAreInTheCatalogue(t *testing.T) {
 	} {
 		_, ok := health.Lookup(reason)
 		assert.True(t, ok, reason)
+	}
+}
+
+func BenchmarkNvidiaLookWithoutACard(b *testing.B) {
+	n := NewNvidia(host.New("/"), clocktesting.NewFakePassiveClock(unitsNow), NvidiaOptions{})
+	if _, err := n.Look(b.Context()); !errors.Is(err, detector.ErrNotPresent) {
+		b.Skip("needs a machine without a card of NVIDIA")
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		_, _ = n.Look(b.Context())
 	}
 }
