@@ -131,7 +131,7 @@ var LineRules = []LineRule{
 	{
 		Reason:        ReasonHardwareErrorFatal,
 		Stream:        "kmsg",
-		Pattern:       `^EDAC (?P<controller>\w*\d): (?:\d+ )?UE `,
+		Pattern:       `^EDAC (?P<controller>\w*\d): (?:\d+ )?UE:? `,
 		Subject:       "${controller}",
 		Sample:        `EDAC MC0: 1 UE memory read error on CPU_SrcID#0_MC#0_Chan#1_DIMM#0 (channel:1 slot:0 page:0x3f7a6 offset:0x0 grain:32)`,
 		CounterSample: `EDAC MC: UE panic is off`,
@@ -227,7 +227,7 @@ var LineRules = []LineRule{
 	{
 		Reason:        ReasonHardwareErrorCorrected,
 		Stream:        "kmsg",
-		Pattern:       `^EDAC (?P<controller>\w*\d): (?:\d+ )?CE `,
+		Pattern:       `^EDAC (?P<controller>\w*\d): (?:\d+ )?CE:? `,
 		Subject:       "${controller}",
 		Sample:        `EDAC MC0: 1 CE memory read error on CPU_SrcID#0_MC#0_Chan#1_DIMM#0 (channel:1 slot:0 page:0x3f7a6 offset:0x0 grain:32 syndrome:0x0)`,
 		CounterSample: `EDAC MC: Ver: 3.0.0`,
