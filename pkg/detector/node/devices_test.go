@@ -1,6 +1,7 @@
 package node
 
 import (
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -37,6 +38,18 @@ func TestDevicesOfTheNodeAreToldFromThoseOfPods(t *testing.T) {
 			require.Equal(t, tc.wantOfNode, ofNode)
 			require.Equal(t, tc.wantKnown, known)
 		})
+	}
+}
+
+func TestRecordedDevicesOfTheNode(t *testing.T) {
+	d := NewDevices(host.New(disksMachine(t, nil)), clocktesting.NewFakeClock(time.Time{}.Add(time.Hour)), FilesystemsOptions{})
+	for device, want := range map[string]bool{
+		"nvme0n1p1": true, "nvme0n1": true, "nvme0c0n1": true, "nvme0": true, "259:1": true, "/dev/nvme0n1p1": true,
+		"nvme1n1": false, "nvme1": false, "259:2": false,
+	} {
+		ofNode, known := d.OfNode(device)
+		require.True(t, known, device)
+		require.Equal(t, want, ofNode, device)
 	}
 }
 
@@ -94,4 +107,16 @@ func TestWhatCannotBeReadIsNotKnown(t *testing.T) {
 	_, known = d.Writable("sda")
 	require.False(t, known)
 	require.False(t, d.MountedSince("sda", time.Time{}))
+}
+
+func TestTheAgentsOwnMountsDoNotSayWhatTheNodeLacks(t *testing.T) {
+	root := disksMachine(t, map[string]string{"proc/self/mountinfo": "21 1 259:2 / /etc/hosts rw - ext4 /dev/nvme1n1 rw\n"})
+	require.NoError(t, os.Remove(filepath.Join(root, "proc/1/mountinfo")))
+	d := NewDevices(host.New(root), clocktesting.NewFakeClock(time.Time{}.Add(time.Hour)), FilesystemsOptions{})
+	_, known := d.OfNode("nvme0n1p1")
+	require.False(t, known)
+	_, known = d.Standing("nvme0n1p1", time.Time{})
+	require.False(t, known, "it may well be mounted on the node")
+	standing, known := d.Standing("nvme1n1", time.Time{}.Add(time.Minute))
+	require.True(t, standing && known)
 }

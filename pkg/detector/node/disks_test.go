@@ -30,6 +30,8 @@ func disksMachine(t *testing.T, files map[string]string) string {
 		"sys/class/nvme/nvme2/state":                    "live\n",
 		"sys/devices/nvme0/nvme0n1/nvme0n1p1/partition": "1\n",
 		"sys/devices/nvme1/nvme1n1/size":                "1\n",
+		"sys/class/nvme/nvme0/nvme0n1/size":             "1\n",
+		"sys/class/nvme/nvme1/nvme1n1/size":             "1\n",
 		"sys/dev/block/keep":                            "",
 		"sys/class/block/keep":                          "",
 	}

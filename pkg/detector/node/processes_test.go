@@ -35,9 +35,8 @@ func processesTree(t *testing.T, threads, files int) string {
 	})
 }
 
-func processesOn(root string) (*Processes, *clocktesting.FakeClock) {
-	clk := clocktesting.NewFakeClock(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
-	return NewProcesses(host.New(root), clk, ProcessesOptions{}), clk
+func processesOn(root string) *Processes {
+	return NewProcesses(host.New(root), clocktesting.NewFakeClock(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)), ProcessesOptions{})
 }
 
 func reasonsOf(look tracking.Look) []string {
@@ -62,7 +61,7 @@ func TestLimitsOfProcessesAndFiles(t *testing.T) {
 		"above it, where the count runs ahead": {threads: 1001, files: 1, want: []string{health.ReasonForkFailedOutOfPIDs, health.ReasonApproachingKernelPidMax}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, _ := processesOn(processesTree(t, tc.threads, tc.files))
+			p := processesOn(processesTree(t, tc.threads, tc.files))
 			look, err := p.Look(context.Background())
 			require.NoError(t, err)
 			require.Equal(t, tc.want, reasonsOf(look))
@@ -78,7 +77,7 @@ func TestLimitsOfProcessesAndFiles(t *testing.T) {
 
 func TestOutOfPIDsIsOverOnlyWellBelowTheLimit(t *testing.T) {
 	root := processesTree(t, 950, 1)
-	p, _ := processesOn(root)
+	p := processesOn(root)
 	for _, step := range []struct {
 		threads int
 		want    bool
@@ -93,7 +92,7 @@ func TestOutOfPIDsIsOverOnlyWellBelowTheLimit(t *testing.T) {
 func TestALimitThatANamespaceHidesIsSaid(t *testing.T) {
 	root := processesTree(t, 1950, 1)
 	require.NoError(t, os.WriteFile(filepath.Join(root, "proc/sys/kernel/pid_max"), []byte("4194304\n"), 0o644))
-	p, _ := processesOn(root)
+	p := processesOn(root)
 	p.ownNamespace = func() bool { return true }
 	look, err := p.Look(context.Background())
 	require.NoError(t, err)
@@ -105,13 +104,13 @@ func TestWhatCannotBeReadIsAnError(t *testing.T) {
 	for _, gone := range []string{"proc/loadavg", "proc/sys/kernel/pid_max", "proc/sys/kernel/threads-max", "proc/sys/fs/file-nr"} {
 		root := processesTree(t, 1, 1)
 		require.NoError(t, os.Remove(filepath.Join(root, gone)))
-		p, _ := processesOn(root)
+		p := processesOn(root)
 		_, err := p.Look(context.Background())
 		require.Error(t, err, gone)
 	}
 	root := processesTree(t, 1, 1)
 	require.NoError(t, os.RemoveAll(filepath.Join(root, "proc/1")))
-	p, _ := processesOn(root)
+	p := processesOn(root)
 	look, err := p.Look(context.Background())
 	require.NoError(t, err)
 	require.Contains(t, look.Degraded, "hidden")
@@ -143,7 +142,7 @@ func TestRecordedCgroupsOfV2(t *testing.T) {
 				require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
 				require.NoError(t, os.WriteFile(path, []byte(content), 0o644))
 			}
-			p, _ := processesOn(root)
+			p := processesOn(root)
 			look, err := p.Look(context.Background())
 			require.NoError(t, err)
 			if tc.want == "" {
@@ -239,7 +238,7 @@ func TestACgroupOfTheNodeInWhichForkFails(t *testing.T) {
 				t.Cleanup(func() { _ = os.Remove(group) })
 			}
 			require.NoError(t, os.WriteFile(filepath.Join(group, "pids.max"), []byte("20"), 0o644))
-			p, _ := processesOn(root)
+			p := processesOn(root)
 			look, err := p.Look(context.Background())
 			require.NoError(t, err)
 			require.Empty(t, look.Faults)

@@ -56,7 +56,7 @@ func xfsFragment(t *testing.T, point string, run, spare int64) string {
 	defer func() { require.NoError(t, f.Close()) }()
 	var size unix.Statfs_t
 	require.NoError(t, unix.Fstatfs(int(f.Fd()), &size))
-	block, blocks := int64(size.Bsize), int64(size.Bavail)-spare
+	block, blocks := size.Bsize, int64(size.Bavail)-spare
 	require.NoError(t, unix.Fallocate(int(f.Fd()), 0, 0, blocks*block))
 	for at := int64(0); at < blocks; at += 2 * run {
 		err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, at*block, run*block)

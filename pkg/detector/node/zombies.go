@@ -9,6 +9,8 @@ import (
 	"os"
 	"strconv"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/health"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/tracking"
 )
@@ -63,12 +65,13 @@ func (p *Processes) walk(ctx context.Context) error {
 
 // zombie says whether a process has ended and waits for its parent; not where it has gone meanwhile.
 func (p *Processes) zombie(pid string, buffer []byte) (parent int, zombie bool) {
-	stat, err := os.Open(p.host.Path("proc", pid, "stat"))
+	// Without os.Open, which would offer each file to Go's poller first.
+	stat, err := unix.Open(p.host.Path("proc", pid, "stat"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return 0, false
 	}
-	defer func() { _ = stat.Close() }()
-	n, err := stat.Read(buffer)
+	defer func() { _ = unix.Close(stat) }()
+	n, err := unix.Read(stat, buffer)
 	if err != nil {
 		return 0, false
 	}

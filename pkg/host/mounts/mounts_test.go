@@ -163,6 +163,28 @@ func TestTheNameOfAFilesystemsDevice(t *testing.T) {
 	}
 }
 
+func TestAFilesystemIsReachedThroughWhateverThisProcessHasOfIt(t *testing.T) {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		t.Skipf("no mount table here: %v", err)
+	}
+	defer func() { require.NoError(t, f.Close()) }()
+	table, err := parse(f, nil)
+	require.NoError(t, err)
+	root, ok := table.Of("/")
+	if !ok || root.Point != "/" {
+		t.Skip("the root here is no disk's")
+	}
+	elsewhere := host.New(t.TempDir())
+	path, err := Reach(elsewhere, root.Device, []string{"/nowhere"})
+	require.NoError(t, err)
+	var status unix.Stat_t
+	require.NoError(t, unix.Stat(path, &status))
+	require.Equal(t, root.Device, majorMinorOf(status.Dev))
+	_, err = Reach(elsewhere, "4095:1", []string{"/nowhere", "/"})
+	require.ErrorIs(t, err, ErrUnreachable, "what lies on another filesystem is not taken for it")
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add(recorded)
 	f.Add("")

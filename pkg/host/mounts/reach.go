@@ -55,7 +55,7 @@ func ownPoints(device string) []string {
 // on says whether path can be opened and lies on the device. Only files and folders are opened: a pipe would block.
 func on(path, device string) bool {
 	var status unix.Stat_t
-	if unix.Stat(path, &status) != nil || fmt.Sprintf("%d:%d", unix.Major(status.Dev), unix.Minor(status.Dev)) != device {
+	if unix.Stat(path, &status) != nil || majorMinorOf(status.Dev) != device {
 		return false
 	}
 	if kind := status.Mode & unix.S_IFMT; kind != unix.S_IFDIR && kind != unix.S_IFREG {
@@ -67,4 +67,8 @@ func on(path, device string) bool {
 	}
 	_ = unix.Close(fd)
 	return true
+}
+
+func majorMinorOf(device uint64) string {
+	return fmt.Sprintf("%d:%d", unix.Major(device), unix.Minor(device))
 }
