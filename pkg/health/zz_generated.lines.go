@@ -131,7 +131,7 @@ var LineRules = []LineRule{
 	{
 		Reason:        ReasonHardwareErrorFatal,
 		Stream:        "kmsg",
-		Pattern:       `^EDAC (?P<controller>\w*\d): (?:\d+ )?UE `,
+		Pattern:       `^EDAC (?P<controller>\w*\d): (?:\d+ )?UE:? `,
 		Subject:       "${controller}",
 		Sample:        `EDAC MC0: 1 UE memory read error on CPU_SrcID#0_MC#0_Chan#1_DIMM#0 (channel:1 slot:0 page:0x3f7a6 offset:0x0 grain:32)`,
 		CounterSample: `EDAC MC: UE panic is off`,
@@ -146,7 +146,7 @@ var LineRules = []LineRule{
 	{
 		Reason:        ReasonHardwareErrorFatal,
 		Stream:        "kmsg",
-		Pattern:       `^(?P<device>\S+ [0-9a-f:.]+): (?:AER: )?PCIe Bus Error: severity=Uncorrect(?:ed|able) \(Fatal\)`,
+		Pattern:       `^\S+ (?P<device>[0-9a-f]{4,8}:[0-9a-f:.]+): (?:AER: )?PCIe Bus Error: severity=Uncorrect(?:ed|able) \(Fatal\)`,
 		Subject:       "${device}",
 		Sample:        `nvme 0000:01:00.0: AER: PCIe Bus Error: severity=Uncorrected (Fatal), type=Transaction Layer, (Receiver ID)`,
 		CounterSample: `pcieport 0000:00:1c.0: AER: Uncorrected (Fatal) error received: 0000:01:00.0`,
@@ -197,7 +197,7 @@ var LineRules = []LineRule{
 	{
 		Reason:        ReasonHardwareErrorRecoverable,
 		Stream:        "kmsg",
-		Pattern:       `^(?P<device>\S+ [0-9a-f:.]+): (?:AER: )?PCIe Bus Error: severity=Uncorrect(?:ed|able) \(Non-Fatal\)`,
+		Pattern:       `^\S+ (?P<device>[0-9a-f]{4,8}:[0-9a-f:.]+): (?:AER: )?PCIe Bus Error: severity=Uncorrect(?:ed|able) \(Non-Fatal\)`,
 		Subject:       "${device}",
 		Sample:        `nvme 0000:01:00.0: PCIe Bus Error: severity=Uncorrected (Non-Fatal), type=Transaction Layer, (Requester ID)`,
 		CounterSample: `pcieport 0000:00:1c.0: AER: enabled with IRQ 24`,
@@ -227,7 +227,7 @@ var LineRules = []LineRule{
 	{
 		Reason:        ReasonHardwareErrorCorrected,
 		Stream:        "kmsg",
-		Pattern:       `^EDAC (?P<controller>\w*\d): (?:\d+ )?CE `,
+		Pattern:       `^EDAC (?P<controller>\w*\d): (?:\d+ )?CE:? `,
 		Subject:       "${controller}",
 		Sample:        `EDAC MC0: 1 CE memory read error on CPU_SrcID#0_MC#0_Chan#1_DIMM#0 (channel:1 slot:0 page:0x3f7a6 offset:0x0 grain:32 syndrome:0x0)`,
 		CounterSample: `EDAC MC: Ver: 3.0.0`,
@@ -235,7 +235,7 @@ var LineRules = []LineRule{
 	{
 		Reason:        ReasonHardwareErrorCorrected,
 		Stream:        "kmsg",
-		Pattern:       `^(?P<device>\S+ [0-9a-f:.]+): (?:AER: )?PCIe Bus Error: severity=Correct(?:ed|able)`,
+		Pattern:       `^\S+ (?P<device>[0-9a-f]{4,8}:[0-9a-f:.]+): (?:AER: )?PCIe Bus Error: severity=Correct(?:ed|able)`,
 		Subject:       "${device}",
 		Sample:        `nvme 0000:01:00.0: AER: PCIe Bus Error: severity=Corrected, type=Physical Layer, (Receiver ID)`,
 		CounterSample: `pcieport 0000:00:1c.0: AER: Corrected error received: 0000:01:00.0`,
@@ -540,7 +540,7 @@ var LineRules = []LineRule{
 	{
 		Reason:        ReasonExt4Error,
 		Stream:        "kmsg",
-		Pattern:       `^Aborting journal on device (?P<device>dm-\d+|\S+?)(?:-\d+)?\.$`,
+		Pattern:       `^(?:Aborting journal on device|JBD2: (?:Error -?\d+ detected|I/O error|I/O error detected) when updating journal superblock for) (?P<device>dm-\d+|\S+?)(?:-\d+)?\.$`,
 		Subject:       "${device}",
 		Sample:        `Aborting journal on device nvme0n1p1-8.`,
 		CounterSample: `JBD2: journal commit I/O is slow`,

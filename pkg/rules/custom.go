@@ -248,6 +248,9 @@ func (c *Catalogue) readLine(p *problems, path string, r Rule) {
 	for _, w := range wrong {
 		p.add(path, w.Field, w.Err)
 	}
+	if texts, _ := literals(r.Pattern); texts == nil && len(wrong) == 0 {
+		p.add(path, "pattern", fmt.Errorf("every line would be tried against it: write at least %d characters that each of its lines has", minLiteral))
+	}
 }
 
 // streamNames for a sentence.

@@ -153,6 +153,7 @@ func TestProblems(t *testing.T) {
 		"a pattern that does not compile":        {custom: fresh(func(r *rules.Rule) { r.Pattern = "(" }), wantPath: "rules[0].pattern", want: "write a regular expression"},
 		"a pattern of Perl's own":                {custom: fresh(func(r *rules.Rule) { r.Pattern = "a(?!b)" }), wantPath: "rules[0].pattern", want: "RE2"},
 		"a pattern for every line":               {custom: fresh(func(r *rules.Rule) { r.Pattern, r.Subject = ".*", "" }), wantPath: "rules[0].pattern", want: "matches every line"},
+		"a pattern without text":                 {custom: fresh(func(r *rules.Rule) { r.Pattern, r.Subject = `^d\S+ \w+ b`, "" }), wantPath: "rules[0].pattern", want: "at least 3 characters"},
 		"no sample":                              {custom: fresh(func(r *rules.Rule) { r.Sample = "" }), wantPath: "rules[0].sample", want: "write a line"},
 		"a sample of something else":             {custom: fresh(func(r *rules.Rule) { r.Sample = "x" }), wantPath: "rules[0].sample", want: "does not match"},
 		"a counter-sample that matches":          {custom: fresh(func(r *rules.Rule) { r.CounterSample = r.Sample }), wantPath: "rules[0].counterSample", want: "matches the pattern"},

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"regexp/syntax"
+	"slices"
 	"unicode"
 )
 
@@ -9,17 +10,18 @@ import (
 const minLiteral = 3
 
 // literals gives texts of which every match of the pattern holds at least one, in lower case; nil where there are none
-// that are long enough.
-func literals(pattern string) []string {
+// that are long enough. Where beyondASCII is true that holds for lines in ASCII alone.
+func literals(pattern string) (texts []string, beyondASCII bool) {
 	re, err := syntax.Parse(pattern, syntax.Perl)
 	if err != nil {
-		return nil
+		return nil, false
 	}
-	found := required(re.Simplify())
-	if shortest(found) < minLiteral {
-		return nil
+	re = re.Simplify()
+	texts = required(re)
+	if shortest(texts) < minLiteral {
+		return nil, false
 	}
-	return found
+	return texts, foldsBeyondASCII(re)
 }
 
 // required gives the best set of texts one of which every match must hold; nil where none is known.
@@ -56,12 +58,11 @@ func required(re *syntax.Regexp) []string {
 	return nil
 }
 
-// runs gives the longest part of a literal that can be compared in lower case. Where case does not count, characters
-// with forms outside of ASCII (the Kelvin sign is a k, the long s an s) end a part.
+// runs gives the longest part of a literal that can be compared in lower case.
 func runs(re *syntax.Regexp) []string {
 	var best, part []rune
 	for _, r := range re.Rune {
-		if r > unicode.MaxASCII || re.Flags&syntax.FoldCase != 0 && foldsBeyondASCII(r) {
+		if r > unicode.MaxASCII {
 			part = nil
 			continue
 		}
@@ -76,13 +77,19 @@ func runs(re *syntax.Regexp) []string {
 	return []string{string(best)}
 }
 
-func foldsBeyondASCII(r rune) bool {
-	for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
-		if f > unicode.MaxASCII {
-			return true
+// foldsBeyondASCII says whether the pattern has a character, in a place where case does not count, with a form outside
+// of ASCII: the Kelvin sign is a k, the long s an s.
+func foldsBeyondASCII(re *syntax.Regexp) bool {
+	if re.Op == syntax.OpLiteral && re.Flags&syntax.FoldCase != 0 {
+		for _, r := range re.Rune {
+			for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
+				if f > unicode.MaxASCII {
+					return true
+				}
+			}
 		}
 	}
-	return false
+	return slices.ContainsFunc(re.Sub, foldsBeyondASCII)
 }
 
 func shortest(texts []string) int {

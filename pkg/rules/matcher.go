@@ -1,6 +1,9 @@
 package rules
 
-import "slices"
+import (
+	"slices"
+	"unicode"
+)
 
 // matcher finds the rules that a line may match, by an automaton (Aho and Corasick) that reads the line once, whatever
 // the number of rules: each byte costs one step in a table. Case does not count in it; the pattern has the last word.
@@ -8,6 +11,8 @@ type matcher struct {
 	rules []*rule
 	// always are the rules without a literal, which every line must be tried against.
 	always []int32
+	// beyondASCII are the rules that every line must be tried against that is not in ASCII.
+	beyondASCII []int32
 	// class of a byte: 0 for those that no literal holds, upper and lower case alike.
 	class   [256]uint8
 	classes int
@@ -25,7 +30,11 @@ func newMatcher(rules []*rule) *matcher {
 	texts := make([][]string, len(rules))
 	states := 1
 	for i, r := range rules {
-		texts[i] = literals(r.Pattern)
+		var beyondASCII bool
+		texts[i], beyondASCII = literals(r.Pattern)
+		if beyondASCII {
+			m.beyondASCII = append(m.beyondASCII, int32(i))
+		}
 		size := 0
 		for _, t := range texts[i] {
 			size += len(t)
@@ -109,12 +118,16 @@ func (m *matcher) insert(text string, rule int32) {
 // candidates appends the rules that the line may match, in order and each once.
 func (m *matcher) candidates(line string, into []int32) []int32 {
 	into = append(into, m.always...)
-	state := 0
+	state, bytes := 0, byte(0)
 	for i := range len(line) {
+		bytes |= line[i]
 		state = int(m.next[state*m.classes+int(m.class[line[i]])])
 		if len(m.hits[state]) > 0 {
 			into = append(into, m.hits[state]...)
 		}
+	}
+	if bytes > unicode.MaxASCII {
+		into = append(into, m.beyondASCII...)
 	}
 	if len(into) > 1 {
 		slices.Sort(into)

@@ -108,6 +108,9 @@ func TestParse(t *testing.T) {
 		"a rule that counts toward nothing is refused":     {old: "stream: kmsg", new: "stream: kmsg, countsToward: B", wantError: `countsToward "B"`},
 		"a recovery with a severity is refused":            {old: "stream: kmsg", new: "stream: kmsg, recovers: true, severity: Fatal", wantError: "recovers:"},
 		"a reason that nothing is said to fire is refused": {old: "stream: kmsg", new: "stream: kmsg, recovers: true", wantError: "sample: write a sentence"},
+		"a Warning of filesystems is refused":              {old: "severity: Fatal, sources: [x], action: Replace", new: "severity: Warning, ofNodeFilesystem: true, sources: [x], action: None", wantError: "ofNodeFilesystem: a reason that is never Fatal"},
+		"a Fatal line of a Warning is refused":             {old: "severity: Fatal, sources: [x], action: Replace, explanation: E., remedy: R., threshold: t, confirm: 1m, clears: poll,\n   lines: [{", new: "severity: Warning, sources: [x], action: None, explanation: E., remedy: R., threshold: t, confirm: 1m, clears: poll,\n   lines: [{severity: Fatal, ", wantError: "severity Fatal: the reason is never Fatal"},
+		"an echo that counts is refused":                   {old: "stream: kmsg", new: "stream: kmsg, echo: true, countsToward: A", wantError: "echo:"},
 		"a sample beside lines is refused":                 {old: "clears: poll,", new: "clears: poll, sample: s,", wantError: "sample: leave it out"},
 		"a pattern that does not compile is refused":       {old: "name: A,", new: "name: A<n>, pattern: 'A(', example: A1,", wantError: "missing closing"},
 	} {
