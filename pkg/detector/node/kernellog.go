@@ -135,11 +135,11 @@ func (k *KernelLog) severity(s tracking.Sighting) v1alpha1.Severity {
 	}
 	reason, _ := k.sightings.lines.Reason(s.Reason)
 	if !reason.OfNodeFilesystem {
-		return severityOf(reason, s.Severity)
+		return s.Severity
 	}
 	if k.devices != nil {
 		if ofNode, known := k.devices.OfNode(s.Subject); known && ofNode {
-			return ""
+			return s.Severity
 		}
 	}
 	return v1alpha1.SeverityWarning

@@ -8,7 +8,6 @@ import (
 
 	"k8s.io/utils/clock"
 
-	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/health"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/rules"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/tracking"
@@ -158,7 +157,7 @@ func (g *logSightings) add(m rules.Match, at time.Time, line string) {
 		before = slices.Delete(before, 0, 1)
 	}
 	g.seen[key] = append(before, tracking.Sighting{
-		Reason: key.reason, Subject: key.subject, At: at, Count: 1, Message: m.Message, Evidence: line, Severity: m.Severity,
+		Reason: key.reason, Subject: key.subject, At: at, Count: 1, Message: m.Message, Evidence: line, Severity: m.Given,
 	})
 }
 
@@ -239,18 +238,6 @@ func (g *logSightings) degraded(now time.Time) string {
 		return ""
 	}
 	return fmt.Sprintf("lost %d records since %s", g.lostShown, g.lossBegan.UTC().Format(time.RFC3339))
-}
-
-// severityOf is what the detector knows more than the catalogue about a severity: only what the rule itself says, which
-// shows where a single line means something else than the reason does.
-func severityOf(r health.Reason, ofLine v1alpha1.Severity) v1alpha1.Severity {
-	switch {
-	case ofLine == v1alpha1.SeverityFatal && r.Severity != v1alpha1.SeverityFatal && r.FatalFrom == nil:
-		return v1alpha1.SeverityFatal
-	case ofLine == v1alpha1.SeverityWarning && r.Severity == v1alpha1.SeverityFatal && r.Confirm.AtOnce() && !r.OfNodeFilesystem:
-		return v1alpha1.SeverityWarning
-	}
-	return ""
 }
 
 // logFollower is what all detectors of logs have in common: one goroutine that reads, and one that asks for looks.

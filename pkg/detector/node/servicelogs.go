@@ -267,18 +267,16 @@ func (s *ServiceLog) Look(ctx context.Context) (tracking.Look, error) {
 	if !s.present && len(look.Sightings) == 0 {
 		return tracking.Look{}, fmt.Errorf("looking for the log, %w", detector.ErrNotPresent)
 	}
-	for i := range look.Sightings {
-		seen := &look.Sightings[i]
-		reason, _ := s.sightings.lines.Reason(seen.Reason)
-		seen.Severity = severityOf(reason, seen.Severity)
-		s.note(reason, *seen)
+	for _, seen := range look.Sightings {
+		s.note(seen)
 	}
 	look.Sightings = append(look.Sightings, s.passed(now)...)
 	return look, nil
 }
 
 // note remembers findings of reasons that a look should end, which a log cannot.
-func (s *ServiceLog) note(reason health.Reason, seen tracking.Sighting) {
+func (s *ServiceLog) note(seen tracking.Sighting) {
+	reason, _ := s.sightings.lines.Reason(seen.Reason)
 	key := logKey{reason: seen.Reason, subject: seen.Subject}
 	switch {
 	case seen.Recovered:
