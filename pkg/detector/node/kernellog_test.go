@@ -76,9 +76,10 @@ const lately = time.Hour - 5*time.Second
 func looked(t testing.TB, d detector.Detector, enough func(tracking.Look) bool) tracking.Look {
 	t.Helper()
 	var all tracking.Look
-	for range 400 {
-		look, err := d.Look(t.Context())
-		require.NoError(t, err)
+	var err error
+	for range 1200 {
+		var look tracking.Look
+		look, err = d.Look(t.Context())
 		all.Sightings = append(all.Sightings, look.Sightings...)
 		all.Lost += look.Lost
 		all.Degraded = look.Degraded
@@ -87,7 +88,7 @@ func looked(t testing.TB, d detector.Detector, enough func(tracking.Look) bool) 
 		}
 		time.Sleep(25 * time.Millisecond)
 	}
-	t.Fatalf("not seen; what was: %+v", all)
+	t.Fatalf("not seen; what was: %+v, %v", all, err)
 	return all
 }
 
@@ -406,6 +407,7 @@ func BenchmarkKernelLogFlood(b *testing.B) {
 	const lines = 1_000_000
 	h := floodHost(b, lines)
 	b.ReportAllocs()
+	before := processorTime(b)
 	for b.Loop() {
 		ctx, stop := context.WithCancel(b.Context())
 		k := node.NewKernelLog(h, clock.RealClock{}, logCatalogue(b, rules.Custom{}), nil, node.KernelLogOptions{})
@@ -419,8 +421,16 @@ func BenchmarkKernelLogFlood(b *testing.B) {
 		}
 		stop()
 	}
-	b.ReportMetric(float64(lines)*float64(b.N)/b.Elapsed().Seconds(), "lines/s")
+	// By the time of the processor, since others may use it too.
+	b.ReportMetric(float64(lines)*float64(b.N)/(processorTime(b)-before).Seconds(), "lines/cpu-s")
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
 	b.ReportMetric(float64(stats.HeapSys)/(1<<20), "heap-MiB")
+}
+
+func processorTime(t testing.TB) time.Duration {
+	t.Helper()
+	var usage unix.Rusage
+	require.NoError(t, unix.Getrusage(unix.RUSAGE_SELF, &usage))
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }

@@ -283,8 +283,14 @@ func TestTheSystemCallInTheDevicesPlace(t *testing.T) {
 	record := find(t, r, second)
 	require.Equal(t, 1, record.Facility)
 	require.WithinDuration(t, time.Now(), record.At, enough)
-	_, err = r.Next(contextOf(t, 3*time.Second))
-	require.ErrorIs(t, err, context.DeadlineExceeded, "nothing twice")
+	for ctx := contextOf(t, 3*time.Second); ; {
+		record, err := r.Next(ctx)
+		if err != nil {
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			break
+		}
+		require.NotContains(t, record.Text, t.Name(), "nothing twice")
+	}
 }
 
 func contextOf(t *testing.T, d time.Duration) context.Context {
