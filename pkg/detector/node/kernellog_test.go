@@ -432,3 +432,22 @@ func processorTime(t testing.TB) time.Duration {
 	require.NoError(t, unix.Getrusage(unix.RUSAGE_SELF, &usage))
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
+
+// explosive is a catalogue that fails on every line.
+type explosive struct{}
+
+func (explosive) Match(health.Stream, string) (rules.Match, bool) {
+	panic("a line that nobody foresaw")
+}
+func (explosive) Reason(string) (health.Reason, bool) { return health.Reason{}, false }
+
+func TestAPanicOverALineLosesThatLineAlone(t *testing.T) {
+	h := logHost(t)
+	writeFile(t, h.Path("dev/kmsg"), kernelRecord(1, lately, "a line"))
+	k := node.NewKernelLog(h, clock.RealClock{}, explosive{}, nil, node.KernelLogOptions{})
+	k.Start(t.Context())
+	look, err := k.Look(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 1, look.Lost)
+	require.Contains(t, look.Degraded, "nobody foresaw")
+}

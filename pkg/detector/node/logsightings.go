@@ -67,6 +67,7 @@ type logSightings struct {
 	lostShown int64 // since lossBegan
 	lossBegan time.Time
 	lossEnded time.Time
+	why       string
 }
 
 // logSecond counts the lines of a reason within one second.
@@ -82,8 +83,14 @@ func newLogSightings(lines LogLines, stream health.Stream) *logSightings {
 	}
 }
 
-// take looks at one line. The lock is held.
+// take looks at one line. The lock is held. A line over which a rule panics is lost, and the next is not.
 func (g *logSightings) take(at time.Time, line string) {
+	defer func() {
+		if p := recover(); p != nil {
+			g.lost++
+			g.why = fmt.Sprintf(": a rule panics: %.200v", p)
+		}
+	}()
 	m, ok := g.lines.Match(g.stream, line)
 	if !ok {
 		return
@@ -234,10 +241,10 @@ func (g *logSightings) degraded(now time.Time) string {
 		g.lossEnded = now.Add(logLossShown)
 	}
 	if g.lossBegan.IsZero() || !now.Before(g.lossEnded) {
-		g.lossBegan, g.lostShown = time.Time{}, 0
+		g.lossBegan, g.lostShown, g.why = time.Time{}, 0, ""
 		return ""
 	}
-	return fmt.Sprintf("lost %d records since %s", g.lostShown, g.lossBegan.UTC().Format(time.RFC3339))
+	return fmt.Sprintf("lost %d records since %s%s", g.lostShown, g.lossBegan.UTC().Format(time.RFC3339), g.why)
 }
 
 // logFollower is what all detectors of logs have in common: one goroutine that reads, and one that asks for looks.
