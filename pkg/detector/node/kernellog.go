@@ -94,15 +94,18 @@ func (k *KernelLog) follow(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		k.sightings.mu.Lock()
-		k.sightings.take(record.At, record.Text)
-		k.position = reader.Position()
-		if now := reader.Lost() + reader.Broken(); now != lost {
-			k.sightings.lose(now - lost)
-			lost = now
-		}
-		k.sightings.mu.Unlock()
+		lostBefore := lost
+		lost = reader.Lost() + reader.Broken()
+		k.take(record, reader.Position(), lost-lostBefore)
 	}
+}
+
+func (k *KernelLog) take(record kmsg.Record, position kmsg.Position, lost int64) {
+	k.sightings.mu.Lock()
+	defer k.sightings.mu.Unlock()
+	k.position = position
+	k.sightings.lose(lost)
+	k.sightings.take(record.At, record.Text)
 }
 
 // Look implements detector.Detector.
@@ -135,11 +138,11 @@ func (k *KernelLog) severity(s tracking.Sighting) v1alpha1.Severity {
 	}
 	reason, _ := k.sightings.lines.Reason(s.Reason)
 	if !reason.OfNodeFilesystem {
-		return severityOf(reason, s.Severity)
+		return s.Severity
 	}
 	if k.devices != nil {
 		if ofNode, known := k.devices.OfNode(s.Subject); known && ofNode {
-			return ""
+			return s.Severity
 		}
 	}
 	return v1alpha1.SeverityWarning

@@ -8,7 +8,6 @@ import (
 
 	"k8s.io/utils/clock"
 
-	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/health"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/rules"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/tracking"
@@ -68,6 +67,7 @@ type logSightings struct {
 	lostShown int64 // since lossBegan
 	lossBegan time.Time
 	lossEnded time.Time
+	why       string
 }
 
 // logSecond counts the lines of a reason within one second.
@@ -83,8 +83,14 @@ func newLogSightings(lines LogLines, stream health.Stream) *logSightings {
 	}
 }
 
-// take looks at one line. The lock is held.
+// take looks at one line. The lock is held. A line over which a rule panics is lost, and the next is not.
 func (g *logSightings) take(at time.Time, line string) {
+	defer func() {
+		if p := recover(); p != nil {
+			g.lost++
+			g.why = fmt.Sprintf(": a rule panics: %.200v", p)
+		}
+	}()
 	m, ok := g.lines.Match(g.stream, line)
 	if !ok {
 		return
@@ -158,7 +164,7 @@ func (g *logSightings) add(m rules.Match, at time.Time, line string) {
 		before = slices.Delete(before, 0, 1)
 	}
 	g.seen[key] = append(before, tracking.Sighting{
-		Reason: key.reason, Subject: key.subject, At: at, Count: 1, Message: m.Message, Evidence: line, Severity: m.Severity,
+		Reason: key.reason, Subject: key.subject, At: at, Count: 1, Message: m.Message, Evidence: line, Severity: m.Given,
 	})
 }
 
@@ -235,22 +241,10 @@ func (g *logSightings) degraded(now time.Time) string {
 		g.lossEnded = now.Add(logLossShown)
 	}
 	if g.lossBegan.IsZero() || !now.Before(g.lossEnded) {
-		g.lossBegan, g.lostShown = time.Time{}, 0
+		g.lossBegan, g.lostShown, g.why = time.Time{}, 0, ""
 		return ""
 	}
-	return fmt.Sprintf("lost %d records since %s", g.lostShown, g.lossBegan.UTC().Format(time.RFC3339))
-}
-
-// severityOf is what the detector knows more than the catalogue about a severity: only what the rule itself says, which
-// shows where a single line means something else than the reason does.
-func severityOf(r health.Reason, ofLine v1alpha1.Severity) v1alpha1.Severity {
-	switch {
-	case ofLine == v1alpha1.SeverityFatal && r.Severity != v1alpha1.SeverityFatal && r.FatalFrom == nil:
-		return v1alpha1.SeverityFatal
-	case ofLine == v1alpha1.SeverityWarning && r.Severity == v1alpha1.SeverityFatal && r.Confirm.AtOnce() && !r.OfNodeFilesystem:
-		return v1alpha1.SeverityWarning
-	}
-	return ""
+	return fmt.Sprintf("lost %d records since %s%s", g.lostShown, g.lossBegan.UTC().Format(time.RFC3339), g.why)
 }
 
 // logFollower is what all detectors of logs have in common: one goroutine that reads, and one that asks for looks.

@@ -195,7 +195,7 @@ func (f *serviceFile) poll(give func(time.Time, string)) (more bool, lost int64,
 		return true, 0, err
 	}
 	f.live = true
-	if f.polls++; f.polls%serviceSearch == 0 {
+	if f.polls++; f.polls%serviceTurn == 0 {
 		f.turn()
 	}
 	return false, 0, err

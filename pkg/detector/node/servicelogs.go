@@ -52,17 +52,19 @@ type ServiceLogsOptions struct {
 var serviceShared = []string{"/var/log/messages", "/var/log/syslog"}
 
 const (
-	// servicePoll is how often a log is asked for more.
-	servicePoll = time.Second
+	// servicePoll is how often a log is asked for more. Nothing in it is confirmed by less than a minute's lines.
+	servicePoll = 2 * time.Second
 	// serviceBacklog is how far back lines count at the first start of an agent: what is older has been dealt with, or
 	// shows again.
 	serviceBacklog = 10 * time.Minute
 	// serviceBatch is how many lines are read before a look gets its turn.
 	serviceBatch = 500
-	// serviceSearch is how many polls pass between searches for the log, or for a newer file of it.
-	serviceSearch = 10
+	// serviceSearch is how long it is between searches for a log that is not there.
+	serviceSearch = 10 * time.Second
+	// serviceTurn is how many polls pass between searches for a newer file of the log.
+	serviceTurn = 5
 	// serviceGone is how many polls a log may be missing before the node counts as one without it.
-	serviceGone = 60
+	serviceGone = 30
 	// serviceQuiet ends findings of which nobody can say when they are over.
 	serviceQuiet = 10 * time.Minute
 )
@@ -82,7 +84,8 @@ type ServiceLog struct {
 	options    ServiceLogOptions
 	interval   time.Duration
 
-	input serviceInput
+	input   serviceInput
+	missing int // polls in a row in which the log was not there
 	// Guarded by the lock of the sightings.
 	position servicePosition
 	reported servicePosition
@@ -173,33 +176,41 @@ func (s *ServiceLog) follow(ctx context.Context) error {
 		search.close()
 		s.drop()
 	}()
-	for missing, polls := 0, 0; ; polls++ {
-		if s.input == nil && polls%serviceSearch == 0 {
-			if err := s.find(search); err != nil {
-				return err
-			}
-		}
-		if s.input != nil {
-			err := s.readOn(ctx)
-			switch {
-			case errors.Is(err, fs.ErrNotExist):
-				if missing++; missing >= serviceGone {
-					s.drop()
-				}
-			case err != nil:
-				return err
-			default:
-				missing = 0
-			}
+	for {
+		wait, err := s.step(ctx, search)
+		if err != nil {
+			return err
 		}
 		s.fail(nil)
 		s.isReady()
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-s.clock.After(servicePoll):
+		case <-s.clock.After(wait):
 		}
 	}
+}
+
+// step reads what has been added, or searches for the log, and says when to come again.
+func (s *ServiceLog) step(ctx context.Context, search *serviceSearcher) (time.Duration, error) {
+	if s.input == nil {
+		if err := s.find(search); err != nil {
+			return 0, err
+		}
+	}
+	if s.input == nil {
+		return serviceSearch, nil
+	}
+	err := s.readOn(ctx)
+	if errors.Is(err, fs.ErrNotExist) {
+		if s.missing++; s.missing >= serviceGone {
+			s.drop()
+			s.missing = 0
+		}
+		return servicePoll, nil
+	}
+	s.missing = 0
+	return servicePoll, err
 }
 
 // find takes the journal for the log where that has an entry of the service, else a file.
@@ -267,18 +278,16 @@ func (s *ServiceLog) Look(ctx context.Context) (tracking.Look, error) {
 	if !s.present && len(look.Sightings) == 0 {
 		return tracking.Look{}, fmt.Errorf("looking for the log, %w", detector.ErrNotPresent)
 	}
-	for i := range look.Sightings {
-		seen := &look.Sightings[i]
-		reason, _ := s.sightings.lines.Reason(seen.Reason)
-		seen.Severity = severityOf(reason, seen.Severity)
-		s.note(reason, *seen)
+	for _, seen := range look.Sightings {
+		s.note(seen)
 	}
 	look.Sightings = append(look.Sightings, s.passed(now)...)
 	return look, nil
 }
 
 // note remembers findings of reasons that a look should end, which a log cannot.
-func (s *ServiceLog) note(reason health.Reason, seen tracking.Sighting) {
+func (s *ServiceLog) note(seen tracking.Sighting) {
+	reason, _ := s.sightings.lines.Reason(seen.Reason)
 	key := logKey{reason: seen.Reason, subject: seen.Subject}
 	switch {
 	case seen.Recovered:

@@ -76,7 +76,7 @@ func FuzzCorruptFiles(f *testing.F) {
 	f.Add(uint8(1), uint32(headerHash), bytes.Repeat([]byte{0xff}, 16), uint32(0))
 	f.Add(uint8(2), uint32(headerArena), bytes.Repeat([]byte{0x7f}, 8), uint32(100))
 	for at := uint32(3 << 20); at < 3<<20+4096; at += 128 {
-		f.Add(uint8(at), at, bytes.Repeat([]byte{1}, 64), uint32(at>>8))
+		f.Add(uint8(at), at, bytes.Repeat([]byte{1}, 64), at>>8)
 	}
 	f.Fuzz(func(t *testing.T, variant uint8, offset uint32, patch []byte, cut uint32) {
 		content := files[int(variant)%len(files)]

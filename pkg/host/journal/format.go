@@ -27,8 +27,6 @@ const (
 	headerFirst    = 184
 	headerLast     = 192
 
-	objectHeader = 16
-
 	entryFixed   = 64
 	arrayFixed   = 24
 	dataFixed    = 64

@@ -98,6 +98,8 @@ type Reader struct {
 	changed map[string]time.Time
 	polls   int
 
+	machines []string // folders, listed now and then
+
 	seqnums map[ID]uint64
 	newest  place
 	lastID  ID // sequence of the newest
@@ -248,22 +250,23 @@ func (of *openFile) old(p place) bool {
 
 // rescan opens the files that are new where the folders have changed.
 func (r *Reader) rescan() error {
-	due := r.polls%rescanEvery == 0
+	due := r.polls%rescanEvery == 0 || len(r.machines) == 0
 	r.polls++
+	if due {
+		r.machines = append(r.list(folders[0]), r.list(folders[1])...)
+	}
 	found := false
-	for _, folder := range folders {
-		for _, machine := range r.machines(folder) {
-			info, err := os.Stat(machine)
-			if err != nil {
-				continue
-			}
-			found = true
-			if !due && info.ModTime().Equal(r.changed[machine]) {
-				continue
-			}
-			r.changed[machine] = info.ModTime()
-			r.scan(machine)
+	for _, machine := range r.machines {
+		info, err := os.Stat(machine)
+		if err != nil {
+			continue
 		}
+		found = true
+		if !due && info.ModTime().Equal(r.changed[machine]) {
+			continue
+		}
+		r.changed[machine] = info.ModTime()
+		r.scan(machine)
 	}
 	if !found && len(r.files) == 0 {
 		return fmt.Errorf("looking for the journal, %w", fs.ErrNotExist)
@@ -271,8 +274,8 @@ func (r *Reader) rescan() error {
 	return nil
 }
 
-// machines lists the folders of journals, named by the ID of the machine.
-func (r *Reader) machines(folder string) []string {
+// list gives the folders of journals, named by the ID of the machine.
+func (r *Reader) list(folder string) []string {
 	entries, err := os.ReadDir(r.host.Path(folder))
 	if err != nil {
 		return nil

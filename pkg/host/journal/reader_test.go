@@ -285,3 +285,29 @@ func messages(entries []Entry) []string {
 	}
 	return out
 }
+
+func TestACopyOfTheJournalIsNotReadTwice(t *testing.T) {
+	all := written(300)
+	h, folder := journalHost(t)
+	early := h.Path("run/log/journal", machineID)
+	require.NoError(t, os.MkdirAll(early, 0o700))
+	record(t, filepath.Join(early, "system.journal"), nil, all[:200])
+	r := Open(h, Options{Any: both})
+	defer r.Close()
+	require.Equal(t, matching(all[:200]), pollAll(t, r))
+	// As journald does once /var is there: the entries keep their times and get new numbers.
+	require.NoError(t, os.Remove(filepath.Join(early, "system.journal")))
+	record(t, filepath.Join(folder, "system.journal"), nil, all)
+	require.Equal(t, messages(matching(all[200:])), messages(pollAll(t, r)))
+}
+
+func TestAFileThatIsNoJournalIsLeftAlone(t *testing.T) {
+	h, folder := journalHost(t)
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "system.journal"), bytes.Repeat([]byte("rubbish "), 1000), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "system@1.journal"), packed(t, "compact"), 0o600))
+	r := Open(h, Options{Any: both})
+	defer r.Close()
+	require.Len(t, pollAll(t, r), 200)
+	require.Empty(t, pollAll(t, r))
+	require.EqualValues(t, 1, r.Stats().Broken, "counted once")
+}

@@ -104,5 +104,5 @@ func deviceNumber(info fs.FileInfo) (uint64, bool) {
 	if !ok {
 		return 0, false
 	}
-	return uint64(stat.Rdev), true
+	return stat.Rdev, true
 }

@@ -140,7 +140,7 @@ type fileID struct{ device, inode uint64 }
 
 func identity(info os.FileInfo) fileID {
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-		return fileID{device: uint64(stat.Dev), inode: stat.Ino}
+		return fileID{device: stat.Dev, inode: stat.Ino}
 	}
 	return fileID{}
 }

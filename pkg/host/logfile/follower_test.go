@@ -41,10 +41,10 @@ func poll(t *testing.T, f *Follower) []string {
 }
 
 // following gives a follower of a file whose first lines it has read.
-func following(t *testing.T, text string) (*Follower, string) {
+func following(t *testing.T) (*Follower, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "0.log")
-	write(t, path, text)
+	write(t, path, "first line\n")
 	f := New(path, Options{})
 	t.Cleanup(f.Close)
 	poll(t, f)
@@ -124,7 +124,7 @@ func TestAFileIsFollowedThrough(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f, path := following(t, "first line\n")
+			f, path := following(t)
 			tc.act(t, path)
 			require.Equal(t, tc.want, poll(t, f))
 			require.Empty(t, poll(t, f), "nothing is given twice")
@@ -133,7 +133,7 @@ func TestAFileIsFollowedThrough(t *testing.T) {
 }
 
 func TestALineInHalvesIsGivenOnce(t *testing.T) {
-	f, path := following(t, "first line\n")
+	f, path := following(t)
 	write(t, path, "one ha")
 	require.Empty(t, poll(t, f))
 	write(t, path, "lf and the other\nnext")
@@ -141,7 +141,7 @@ func TestALineInHalvesIsGivenOnce(t *testing.T) {
 }
 
 func TestAFileThatIsDeletedAndMadeAgain(t *testing.T) {
-	f, path := following(t, "first line\n")
+	f, path := following(t)
 	require.NoError(t, os.Remove(path))
 	require.Empty(t, poll(t, f))
 	require.ErrorIs(t, f.Poll(nil), fs.ErrNotExist)
@@ -164,7 +164,7 @@ func TestAFileThatAppearsLaterIsReadFromItsStart(t *testing.T) {
 }
 
 func TestALineThatIsTooLongIsCut(t *testing.T) {
-	f, path := following(t, "first line\n")
+	f, path := following(t)
 	write(t, path, strings.Repeat("x", 3*MaxLine)+"\nshort\n"+strings.Repeat("y", MaxLine)+"\n")
 	lines := poll(t, f)
 	require.Len(t, lines, 3)
@@ -190,7 +190,7 @@ func TestOnlyTheEndOfALongFileIsReadAtFirst(t *testing.T) {
 }
 
 func TestAPollCanBeEndedAndGoesOn(t *testing.T) {
-	f, path := following(t, "first line\n")
+	f, path := following(t)
 	write(t, path, "a\nb\nc\n")
 	var lines []string
 	one := func(line []byte, _ bool) bool {
@@ -242,7 +242,7 @@ func TestAFollowerGoesOnAtItsCursor(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f, path := following(t, "first line\n")
+			f, path := following(t)
 			write(t, path, "half")
 			require.Empty(t, poll(t, f))
 			cursor := f.Cursor()
@@ -257,7 +257,7 @@ func TestAFollowerGoesOnAtItsCursor(t *testing.T) {
 }
 
 func TestFiveHundredRotationsLeaveNothingOpen(t *testing.T) {
-	f, path := following(t, "first line\n")
+	f, path := following(t)
 	fds, goroutines := openFiles(t), runtime.NumGoroutine()
 	var lines []string
 	for i := range 500 {
