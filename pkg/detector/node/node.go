@@ -21,6 +21,7 @@ type Options struct {
 	// Off switches detectors off, by the names of their sources.
 	Off []string `json:"off,omitempty"`
 
+	Interfaces       InterfacesOptions    `json:"interfaces,omitzero"`
 	Filesystems      FilesystemsOptions   `json:"filesystems,omitzero"`
 	ContainerRuntime RuntimeOptions       `json:"containerRuntime,omitzero"`
 	KubeletHealth    KubeletHealthOptions `json:"kubeletHealth,omitzero"`
@@ -50,13 +51,18 @@ func All(h host.Host, clk clock.WithTicker, o Options, catalogue *rules.Catalogu
 }
 
 func build(h host.Host, clk clock.WithTicker, o Options, catalogue *rules.Catalogue) ([]detector.Detector, []Problem) {
+	var problems []Problem
+	interfaces, err := NewInterfaces(h, clk, o.Interfaces)
+	if err != nil {
+		problems = append(problems, Problem{Path: "interfaces", Err: err})
+	}
 	devices := NewDevices(h, clk, o.Filesystems)
 	all := []detector.Detector{
+		interfaces,
 		NewMounts(h, clk, devices),
 		NewRuntime(h, o.ContainerRuntime),
 		NewKubeletHealth(h, o.KubeletHealth),
 	}
-	var problems []Problem
 	names := lo.Map(all, func(d detector.Detector, _ int) string { return d.Spec().Name })
 	for i, name := range o.Off {
 		if !slices.Contains(names, name) {
