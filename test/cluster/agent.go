@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -23,6 +24,8 @@ type AgentOptions struct {
 	Node string
 	// Machine that it runs on; nil: this one.
 	Machine *machine.Machine
+	// APIServer is the URL at which it finds the API server; empty: straight, or from its machine over the machine's.
+	APIServer string
 	// Config is the text of its configuration file.
 	Config string
 	// HostRoot is where it looks for the host's files; empty: "/".
@@ -38,6 +41,8 @@ type Agent struct {
 	*Program
 	// ConfigFile may be changed while it runs.
 	ConfigFile string
+	// StateFile is what it keeps over restarts.
+	StateFile string
 
 	socket string
 }
@@ -53,16 +58,16 @@ func (c *Cluster) StartAgent(ctx context.Context, o AgentOptions) (*Agent, error
 	if err := c.Client.Get(ctx, client.ObjectKey{Name: o.Node}, node); err != nil {
 		return nil, fmt.Errorf("reading the agent's Node, %w", err)
 	}
-	way := kubeconfigOptions{path: filepath.Join(dir, "kubeconfig"), node: node}
+	way := kubeconfigOptions{path: filepath.Join(dir, "kubeconfig"), node: node, apiServer: o.APIServer}
 	start := starter(here)
 	if o.Machine != nil {
-		way.apiServer, start = o.Machine.APIServer(), o.Machine.Start
+		way.apiServer, start = cmp.Or(o.APIServer, "https://"+o.Machine.APIServer()), o.Machine.Start
 	}
 	kubeconfig, err := c.kubeconfigOf(ctx, AgentServiceAccount, way)
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{ConfigFile: filepath.Join(dir, "config.yaml")}
+	a := &Agent{ConfigFile: filepath.Join(dir, "config.yaml"), StateFile: filepath.Join(dir, "state.json")}
 	if err := os.WriteFile(a.ConfigFile, []byte(o.Config), 0o600); err != nil {
 		return nil, fmt.Errorf("writing the agent's configuration, %w", err)
 	}
@@ -76,7 +81,7 @@ func (c *Cluster) StartAgent(ctx context.Context, o AgentOptions) (*Agent, error
 	}
 	args := []string{
 		"run", "--node-name=" + o.Node, "--kubeconfig=" + kubeconfig, "--config=" + a.ConfigFile,
-		"--state-file=" + filepath.Join(dir, "state.json"), "--liveness-socket=" + a.socket, "--metrics-bind-address=0",
+		"--state-file=" + a.StateFile, "--liveness-socket=" + a.socket, "--metrics-bind-address=0",
 	}
 	if o.HostRoot != "" {
 		args = append(args, "--host-root="+o.HostRoot)

@@ -16,7 +16,7 @@ import (
 type kubeconfigOptions struct {
 	// path of the file that is written.
 	path string
-	// apiServer is the host and port of a way to the API server; empty: straight.
+	// apiServer is the URL of a way to the API server; empty: straight.
 	apiServer string
 	// node that the token is bound to, as that of a pod on it is; nil: none.
 	node *corev1.Node
@@ -42,7 +42,7 @@ func (c *Cluster) kubeconfigOf(ctx context.Context, account client.ObjectKey, o 
 				return "", fmt.Errorf("reading the kubeconfig, %w", err)
 			}
 			// The certificate is for the address that the API server knows itself by.
-			server.Server, server.TLSServerName = "https://"+o.apiServer, straight.Hostname()
+			server.Server, server.TLSServerName = o.apiServer, straight.Hostname()
 		}
 	}
 	if err := clientcmd.WriteToFile(*config, o.path); err != nil {
