@@ -320,7 +320,7 @@ func (i *Interfaces) judge(present []links.Link) []tracking.Fault {
 		}
 		kept = append(kept, c)
 		c.Up = c.Up || (there && l.Up())
-		c.Running = c.Running || (there && l.Up() && l.Carrier())
+		c.Running = c.Running || (there && l.Up() && l.Carrier() && !heldBack(l))
 		reason, message := c.fault(l, there)
 		if reason != c.Reason {
 			c.Reason, c.Since = reason, i.clock.Now()
@@ -346,11 +346,14 @@ func (c *ifaceCard) fault(l links.Link, there bool) (reason, message string) {
 	case l.Up() && !l.Carrier() && c.Running:
 		return ifaceNotRunning, c.Name + " is up but has no carrier"
 	// The kernel works out the other states a moment after the carrier, so that a card with carrier may be "down".
-	case l.Up() && c.Running && (l.OperState == "dormant" || l.OperState == "testing"):
+	case l.Up() && heldBack(l) && c.Running:
 		return ifaceNotRunning, fmt.Sprintf("%s is up and has carrier but its state is %s", c.Name, l.OperState)
 	}
 	return "", ""
 }
+
+// heldBack: it waits to be let in (802.1X), or is tested.
+func heldBack(l links.Link) bool { return l.OperState == "dormant" || l.OperState == "testing" }
 
 func (i *Interfaces) evidence(c *ifaceCard, l links.Link, there bool) []string {
 	changed := "last change " + c.Since.UTC().Format(time.RFC3339)
