@@ -64,8 +64,13 @@ func restConfig(kubeconfig string) (*rest.Config, error) {
 // NodeUID gives the UID of the Node; an error that is NotFound where it has not registered.
 func (a *APIServer) NodeUID(ctx context.Context, name string) (types.UID, error) {
 	// The metadata is all that matters, and all that is sent.
-	text, err := a.client.Get().AbsPath("api/v1/nodes", name).
-		SetHeader("Accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1").Do(ctx).Raw()
+	result := a.client.Get().AbsPath("api/v1/nodes", name).
+		SetHeader("Accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1").Do(ctx)
+	// Unlike Raw, Error reads why the API server refuses.
+	if err := result.Error(); err != nil {
+		return "", fmt.Errorf("getting node, %w", err)
+	}
+	text, err := result.Raw()
 	if err != nil {
 		return "", fmt.Errorf("getting node, %w", err)
 	}

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
@@ -42,6 +43,7 @@ func TestAfterAnOutageOfTheAPIServerTheNewestTruthIsWritten(t *testing.T) {
 	time.Sleep(10 * time.Second)
 	require.NoError(t, s.agent.Healthz(s.ctx))
 	require.NoError(t, back())
+	controllerLives(s)
 	f := s.finds("MissingLoopbackInterface", v1alpha1.SeverityFatal)
 	require.WithinDuration(t, began, f.Since.Time, slack, "it began when it began, not when it could be written")
 	sick := s.says(v1alpha1.CategoryNetworking, metav1.ConditionFalse)
@@ -257,7 +259,7 @@ func TestAnAPIServerThatAnswersLateIsWaitedFor(t *testing.T) {
 	const late = 30 * time.Second
 	s.run(func(o *cluster.AgentOptions) {
 		o.Machine = nil // it looks at this computer; what it sees does not matter here
-		o.APIServer = slowAPIServer(t, s.c.Config, late)
+		o.APIServer, o.CA = slowAPIServer(t, s.c.Config, late)
 	})
 	pid := s.agent.PID()
 	began := time.Now()
@@ -277,7 +279,7 @@ func TestAnAPIServerThatAnswersLateIsWaitedFor(t *testing.T) {
 }
 
 // slowAPIServer is a way to the API server on which each answer takes its time.
-func slowAPIServer(t *testing.T, config *rest.Config, late time.Duration) string {
+func slowAPIServer(t *testing.T, config *rest.Config, late time.Duration) (address string, ca []byte) {
 	t.Helper()
 	anonymous := rest.AnonymousClientConfig(config)
 	transport, err := rest.TransportFor(anonymous)
@@ -286,7 +288,7 @@ func slowAPIServer(t *testing.T, config *rest.Config, late time.Duration) string
 	require.NoError(t, err)
 	proxy := httputil.NewSingleHostReverseProxy(to)
 	proxy.Transport = transport
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-time.After(late):
 			proxy.ServeHTTP(w, r)
@@ -297,5 +299,5 @@ func slowAPIServer(t *testing.T, config *rest.Config, late time.Duration) string
 		server.CloseClientConnections()
 		server.Close()
 	})
-	return server.URL
+	return server.URL, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 }

@@ -9,12 +9,17 @@ import (
 	"os"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/autorepair-sh/karpenter-autorepair/test/cluster"
 	"github.com/autorepair-sh/karpenter-autorepair/test/machine"
 )
 
-// shared is the cluster of all tests; nil where there is none.
-var shared *cluster.Cluster
+var (
+	// shared is the cluster of all tests; nil where there is none.
+	shared     *cluster.Cluster
+	controller *cluster.Controller
+)
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -41,12 +46,11 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	controller, err := shared.StartController(ctx)
-	if err != nil {
+	if controller, err = shared.StartController(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer controller.Stop() //nolint:errcheck // the tests have ended
+	defer func() { _ = controller.Stop() }()
 	return m.Run()
 }
 
@@ -59,4 +63,15 @@ func needCluster(t *testing.T) {
 	if shared == nil {
 		t.Skip("SKIPPED: needs a local cluster: run make test-cluster")
 	}
+}
+
+// controllerLives starts the controller again, as its Deployment would: it ends where it cannot renew its lease.
+func controllerLives(s *scenario) {
+	s.Helper()
+	if !controller.Ended() {
+		return
+	}
+	var err error
+	controller, err = s.c.StartController(s.ctx)
+	require.NoError(s, err)
 }

@@ -26,6 +26,8 @@ type AgentOptions struct {
 	Machine *machine.Machine
 	// APIServer is the URL at which it finds the API server; empty: straight, or from its machine over the machine's.
 	APIServer string
+	// CA is the certificate authority, as PEM, of APIServer where that is not the API server's own.
+	CA []byte
 	// Config is the text of its configuration file.
 	Config string
 	// HostRoot is where it looks for the host's files; empty: "/".
@@ -58,7 +60,7 @@ func (c *Cluster) StartAgent(ctx context.Context, o AgentOptions) (*Agent, error
 	if err := c.Client.Get(ctx, client.ObjectKey{Name: o.Node}, node); err != nil {
 		return nil, fmt.Errorf("reading the agent's Node, %w", err)
 	}
-	way := kubeconfigOptions{path: filepath.Join(dir, "kubeconfig"), node: node, apiServer: o.APIServer}
+	way := kubeconfigOptions{path: filepath.Join(dir, "kubeconfig"), node: node, apiServer: o.APIServer, ca: o.CA}
 	start := starter(here)
 	if o.Machine != nil {
 		way.apiServer, start = cmp.Or(o.APIServer, "https://"+o.Machine.APIServer()), o.Machine.Start

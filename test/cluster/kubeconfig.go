@@ -18,6 +18,8 @@ type kubeconfigOptions struct {
 	path string
 	// apiServer is the URL of a way to the API server; empty: straight.
 	apiServer string
+	// ca is the certificate authority of that way; nil: the API server's.
+	ca []byte
 	// node that the token is bound to, as that of a pod on it is; nil: none.
 	node *corev1.Node
 }
@@ -43,6 +45,9 @@ func (c *Cluster) kubeconfigOf(ctx context.Context, account client.ObjectKey, o 
 			}
 			// The certificate is for the address that the API server knows itself by.
 			server.Server, server.TLSServerName = o.apiServer, straight.Hostname()
+			if o.ca != nil {
+				server.CertificateAuthority, server.CertificateAuthorityData = "", o.ca
+			}
 		}
 	}
 	if err := clientcmd.WriteToFile(*config, o.path); err != nil {
