@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -29,12 +30,23 @@ type Program struct {
 // starter starts a process and gives how to wait for its end.
 type starter func(cmd *exec.Cmd) (wait func() error, err error)
 
-// here starts a process as any other.
+// here starts a process as any other. Its thread is kept until it ends: Pdeathsig comes when the thread that started it
+// ends, and Go ends threads of which something cannot be undone, as entering a machine.
 func here(cmd *exec.Cmd) (func() error, error) {
-	if err := cmd.Start(); err != nil {
+	started, ended := make(chan error, 1), make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			ended <- cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
 		return nil, err //nolint:wrapcheck // the caller says what for
 	}
-	return cmd.Wait, nil
+	return func() error { return <-ended }, nil
 }
 
 // startProgram runs a program of ours, with its log appended to a file, until it is ready.
