@@ -58,6 +58,8 @@ type Agent struct {
 	board   *Board
 	metrics *Metrics
 	writer  *Writer
+	// list gives the detectors of a configuration; tests give others.
+	list func(Config) ([]detector.Detector, error)
 
 	mu     sync.Mutex // guards what follows
 	engine *engine
@@ -118,6 +120,9 @@ func newAgent(o Options, clk clock.WithTicker, log *slog.Logger) (*Agent, error)
 	}
 	registry := prometheus.NewRegistry()
 	a := &Agent{o: o, clock: clk, log: log, board: NewBoard(), metrics: NewMetrics(registry)}
+	a.list = func(config Config) ([]detector.Detector, error) {
+		return node.All(o.Host, clk, config.Detectors, config.Catalogue)
+	}
 	var err error
 	if a.bootID, err = o.Host.BootID(); err != nil {
 		return nil, err //nolint:wrapcheck // says what it did
@@ -193,9 +198,9 @@ func (a *Agent) parts(text []byte) (engineParts, error) {
 	if err != nil {
 		return engineParts{}, err
 	}
-	detectors, err := node.All(a.o.Host, a.clock, config.Detectors, config.Catalogue)
+	detectors, err := a.list(config)
 	if err != nil {
-		return engineParts{}, err //nolint:wrapcheck // names the option that is wrong
+		return engineParts{}, err
 	}
 	return engineParts{detectors: append(detectors, &self{agent: a}), catalogue: config.Catalogue}, nil
 }

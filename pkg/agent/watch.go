@@ -60,7 +60,8 @@ func (w *watch) run(ctx context.Context) {
 		wake = waker.Wake()
 	}
 	for ctx.Err() == nil {
-		w.lookOnce(ctx)
+		for !w.lookOnce(ctx) {
+		}
 		timer := w.clock.NewTimer(w.pause())
 		select {
 		case <-ctx.Done():
@@ -100,8 +101,8 @@ func (w *watch) pause() time.Duration {
 }
 
 // lookOnce looks, and does not return before the look has, so that there is never more than one. What a look that takes
-// too long holds up is its own source alone.
-func (w *watch) lookOnce(ctx context.Context) {
+// too long holds up is its own source alone; what it gives in the end is too old to be the truth, and lookOnce false.
+func (w *watch) lookOnce(ctx context.Context) bool {
 	limited, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	results := make(chan result, 1)
@@ -112,15 +113,17 @@ func (w *watch) lookOnce(ctx context.Context) {
 	select {
 	case r := <-results:
 		w.take(ctx, r)
-		return
+		return true
 	case <-ctx.Done():
-		return
+		return true
 	case <-timer.C():
 	}
 	w.take(ctx, result{err: fmt.Errorf("no answer for %s", lookTimeout), took: lookTimeout})
 	select {
-	case <-results: // too old to be the truth; the next look follows at once
+	case <-results:
+		return false
 	case <-ctx.Done():
+		return true
 	}
 }
 

@@ -30,6 +30,8 @@ type Match struct {
 	// Severity is what this one line alone means to a fresh agent: Fatal only where one sighting is enough, and where
 	// nothing hangs on what the line does not say.
 	Severity v1alpha1.Severity
+	// Given is the severity that the rule gives in the place of the reason's; empty where it gives none.
+	Given v1alpha1.Severity
 	// Recovers says that the line ends the finding.
 	Recovers bool
 	// CountsToward is a second reason that the line counts for, with no subject: any line counts, of whatever subject.
@@ -83,7 +85,7 @@ func (c *Catalogue) Reasons() []health.Reason {
 		out = append(out, c.overrides[r.Name].apply(r))
 	}
 	for _, name := range c.ownNames {
-		out = append(out, c.own[name])
+		out = append(out, c.overrides[name].apply(c.own[name]))
 	}
 	return out
 }
@@ -154,7 +156,7 @@ func (c *Catalogue) match(name, subject, line string, r *rule) (Match, bool) {
 		return Match{}, false
 	}
 	return Match{
-		Reason: name, Subject: subject, Category: reason.Category, Severity: alone(reason, r.Severity),
+		Reason: name, Subject: subject, Category: reason.Category, Severity: alone(reason, r.Severity), Given: r.Severity,
 		Recovers: r.Recovers, Echo: r.Echo, Message: clean(line, maxMessage),
 	}, true
 }

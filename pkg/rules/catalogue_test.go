@@ -33,7 +33,7 @@ func TestSamplesFireTheirOwnRule(t *testing.T) {
 		require.Equal(t, r.Echo, got.Echo, r.Sample)
 		require.NotEmpty(t, got.Message)
 		counter, ok := c.Match(r.Stream, r.CounterSample)
-		require.False(t, ok && counter.Reason == got.Reason && counter.Recovers == got.Recovers && counter.Severity == got.Severity,
+		require.False(t, ok && counter.Reason == got.Reason && counter.Recovers == got.Recovers && counter.Subject == got.Subject,
 			"%s fires it too", r.CounterSample)
 	}
 }

@@ -31,8 +31,8 @@ type Custom struct {
 
 // Override changes a reason of the project; what is empty stays as it is.
 type Override struct {
-	// Off switches the reason off: it is never found.
-	Off bool `json:"off,omitempty" yaml:"off,omitempty"`
+	// Disabled switches the reason off: it is never found. (It is not called off, which YAML takes for a truth value.)
+	Disabled bool `json:"disabled,omitempty" yaml:"disabled,omitempty"`
 	// Severity is Fatal or Warning. Warning also drops fatalFrom, unless that is given too.
 	Severity v1alpha1.Severity `json:"severity,omitempty" yaml:"severity,omitempty"`
 	// Confirm is how long or how often before it counts: 10s, 1, 3 in 10m, 2 polls.
@@ -139,7 +139,7 @@ func (o override) apply(r health.Reason) health.Reason {
 const never = "never"
 
 func (p *problems) override(path string, o Override) override {
-	out := override{off: o.Off, severity: o.Severity, never: o.FatalFrom == never}
+	out := override{off: o.Disabled, severity: o.Severity, never: o.FatalFrom == never}
 	p.add(path, "severity", checkSeverity(o.Severity))
 	if o.Confirm != "" {
 		confirm, err := notation.ParseConfirm(o.Confirm)
@@ -196,7 +196,7 @@ func (c *Catalogue) read(custom Custom) (map[health.Stream][]*rule, error) {
 		if r.CountsToward == "" {
 			continue
 		}
-		if _, ok := c.lookup(r.CountsToward); !ok || r.CountsToward == r.Reason {
+		if !c.knows(r.CountsToward) || r.CountsToward == r.Reason {
 			p.add(fmt.Sprintf("rules[%d]", i), "countsToward", fmt.Errorf("%q: write another reason of `agent rules` or of your own", r.CountsToward))
 		}
 	}
@@ -218,17 +218,16 @@ func sortedKeys(m map[string]Override) []string {
 	return names
 }
 
-func (c *Catalogue) lookup(name string) (health.Reason, bool) {
-	if r, ok := c.own[name]; ok {
-		return r, true
-	}
-	return health.Lookup(name)
+// knows says whether findings can have the reason.
+func (c *Catalogue) knows(name string) bool {
+	_, own := c.own[name]
+	_, known := health.Lookup(name)
+	return own || known
 }
 
 // has says whether name is a reason, or the name of a family.
 func (c *Catalogue) has(name string) bool {
-	_, ok := c.lookup(name)
-	return ok || slices.ContainsFunc(health.Reasons, func(r health.Reason) bool { return r.Name == name })
+	return c.knows(name) || slices.ContainsFunc(health.Reasons, func(r health.Reason) bool { return r.Name == name })
 }
 
 func (r Rule) line() health.LineRule {
@@ -265,7 +264,7 @@ var ownReason = regexp.MustCompile(`^[A-Z][A-Za-z0-9]{0,127}$`)
 // readReason takes the reason of a rule: one that is known, or a new one.
 func (c *Catalogue) readReason(p *problems, path string, r Rule) {
 	p.add(path, "severity", checkSeverity(r.Severity))
-	if _, known := c.lookup(r.Reason); known {
+	if c.knows(r.Reason) {
 		for field, value := range map[string]string{"category": string(r.Category), "confirm": r.Confirm, "fatalFrom": r.FatalFrom, "clears": r.Clears} {
 			if value != "" {
 				p.add(path, field, fmt.Errorf("leave it out: %s has one already; to change it write it below reasons", r.Reason))
@@ -281,11 +280,15 @@ func (c *Catalogue) readReason(p *problems, path string, r Rule) {
 		p.add(path, "category", fmt.Errorf("%q: write one of %s", r.Category, categoryNames()))
 	}
 	c.ownNames = append(c.ownNames, r.Reason)
-	c.own[r.Reason] = p.override(path, Override{Confirm: r.Confirm, FatalFrom: r.FatalFrom, Clears: r.Clears}).apply(health.Reason{
+	own := p.override(path, Override{Confirm: r.Confirm, FatalFrom: r.FatalFrom, Clears: r.Clears}).apply(health.Reason{
 		Name: r.Reason, Category: r.Category, Severity: orWarning(r.Severity), Sources: []string{string(r.Stream)},
 		Confirm: health.Confirm{Count: 1}, Clears: health.Clears{By: health.ClearsByQuiet, Quiet: defaultQuiet},
 		Action: v1alpha1.ActionNone, Explanation: r.Explanation, Sample: r.Sample,
 	})
+	if own.Severity == v1alpha1.SeverityFatal || own.FatalFrom != nil {
+		own.Action = v1alpha1.ActionReplace // the default policy goes by category
+	}
+	c.own[r.Reason] = own
 }
 
 func categoryNames() string {

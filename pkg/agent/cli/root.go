@@ -14,6 +14,6 @@ func New(version string) *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newRun(), newCheck(), newHealthz())
+	root.AddCommand(newRun(), newCheck(), newHealthz(), newClassify(), newRules())
 	return root
 }

@@ -23,11 +23,11 @@ const memoryLimit = 32 << 20
 
 const configExample = `  # detectors: settings of single detectors, and which are off
   detectors:
-    off: [network-settings]
+    disabled: [network-settings]
     interfaces: {include: ["bond[0-9]+"]}
   # reasons: changes to the catalogue (see "agent rules")
   reasons:
-    OOMKilling: {off: true}
+    OOMKilling: {disabled: true}
     SoftLockup: {fatalFrom: 5 in 10m}
   # rules: log lines of your own
   rules:

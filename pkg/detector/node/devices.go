@@ -66,7 +66,8 @@ func NewDevices(h host.Host, clk clock.Clock, o FilesystemsOptions) *Devices {
 func (d *Devices) OfNode(device string) (ofNode, known bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.fresh() != nil {
+	// What the agent has mounted itself does not say what the node needs.
+	if d.fresh() != nil || d.table.OwnOnly {
 		return false, false
 	}
 	if namespaces := mounts.Namespaces(d.host, device); len(namespaces) > 0 {
@@ -94,7 +95,11 @@ func (d *Devices) Standing(device string, at time.Time) (standing, known bool) {
 		return false, false
 	}
 	fs := d.find(device)
-	return fs != nil && !fs.Since.After(at), true
+	if fs == nil {
+		// It is not mounted, unless not all that is mounted is known.
+		return false, !d.table.OwnOnly && len(d.memory.Filesystems) < fsMaxRecords
+	}
+	return !fs.Since.After(at), true
 }
 
 // MountedSince says whether a filesystem on the device is mounted, and was mounted after the time.

@@ -171,6 +171,7 @@ func (i *Interfaces) Resume(cursor json.RawMessage, sameBoot bool) {
 	i.cards = nil
 	for _, c := range memory.Cards {
 		if c != nil {
+			c.Included = c.Included && i.matched(c.Name) // the configuration may have changed meanwhile
 			i.cards = append(i.cards, c)
 		}
 	}

@@ -237,6 +237,10 @@ func TestWhichLinksCount(t *testing.T) {
 		"the fast path below a paravirtual card":            {links.Link{Name: "vf-below-netvsc", Encapsulation: ether, Master: 1, Flags: unix.IFF_SLAVE}, false},
 		"a virtual function of a card of this very machine": {links.Link{Name: "vf3", Encapsulation: ether}, false},
 		"the loopback":                                      {links.Link{Name: "lo", Encapsulation: "loopback", Flags: unix.IFF_LOOPBACK}, false},
+		"a dummy":                                           {links.Link{Name: "eth0", Encapsulation: ether, Kind: "dummy"}, false},
+		"a tunnel":                                          {links.Link{Name: "tunl0", Encapsulation: "ipip", Kind: "ipip"}, false},
+		"a tunnel that carries Ethernet":                    {links.Link{Name: "gretap0", Encapsulation: ether, Kind: "gretap"}, false},
+		"a VLAN of a card":                                  {links.Link{Name: "eth0.100", Encapsulation: ether, Kind: "vlan"}, false},
 		"a virtual Ethernet":                                {links.Link{Name: "eth0", Encapsulation: ether, Kind: "veth"}, false},
 	} {
 		t.Run(sentence, func(t *testing.T) {
@@ -371,6 +375,21 @@ func TestInterfacesResumesOnlyWhatIsItsOwn(t *testing.T) {
 	}
 }
 
+func TestInterfacesThatAreNoLongerAskedForAreLetGo(t *testing.T) {
+	s := newNetSpace(t)
+	s.veth("card0", "peer0")
+	s.up("card0", "peer0")
+	options := InterfacesOptions{NetworkNamespace: s.path, Include: []string{"card0"}}
+	d := interfacesOf(t, options)
+	netLook(t, d)
+	s.down("card0")
+	require.Len(t, netLook(t, d).Faults, 1)
+	options.Include = nil
+	require.Empty(t, netFaults(netLook(t, restarted(d, interfacesOf(t, options), true))), "no longer included")
+	options.Include, options.Exclude = []string{"card0"}, []string{"card0"}
+	require.Empty(t, netFaults(netLook(t, restarted(d, interfacesOf(t, options), true))), "excluded")
+}
+
 func TestInterfacesWakesAtOnce(t *testing.T) {
 	s := newNetSpace(t)
 	s.veth("card0", "peer0")
@@ -433,4 +452,12 @@ func TestInterfacesSaysThatItCannotFollow(t *testing.T) {
 	_, err := d.Look(t.Context())
 	require.ErrorContains(t, err, "opening network namespace /run/netns/autorepair-not-there")
 	require.Contains(t, d.following.degraded("links", time.Minute), "no events of links, which are looked at every 1m0s instead")
+}
+
+func BenchmarkInterfacesLook(b *testing.B) {
+	i := interfacesOf(b, InterfacesOptions{})
+	b.ReportAllocs()
+	for b.Loop() {
+		netLook(b, i)
+	}
 }

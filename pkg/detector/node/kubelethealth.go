@@ -215,7 +215,11 @@ func (k *KubeletHealth) loopbackDown() bool {
 	if err != nil {
 		return false
 	}
-	address, err := netip.ParseAddr(at.Hostname())
+	name := at.Hostname()
+	if name == "localhost" {
+		name = "127.0.0.1"
+	}
+	address, err := netip.ParseAddr(name)
 	if err != nil || !address.IsLoopback() {
 		return false
 	}

@@ -2,13 +2,16 @@ package node
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 	"k8s.io/utils/clock"
 	clocktesting "k8s.io/utils/clock/testing"
 
@@ -121,6 +124,45 @@ func TestAFilesystemThatMakesItselfReadOnlyIsAWarningForAPodAndFatalForTheNode(t
 			require.Empty(t, mountsOf(t, m, device), "mounted anew it is writable")
 		})
 	}
+}
+
+func TestAFilesystemThatHasShutDownTakesNoWrites(t *testing.T) {
+	loopNeeds(t, "mkfs.ext4")
+	device := loopDevice(t, "32M", "mkfs.ext4", "-q", "-F")
+	kubelet := filepath.Join(t.TempDir(), "kubelet")
+	loopMount(t, device, kubelet)
+	folder, err := os.Open(kubelet)
+	require.NoError(t, err)
+	const shutdown = 0x8004587d // EXT4_IOC_SHUTDOWN
+	err = unix.IoctlSetPointerInt(int(folder.Fd()), shutdown, 2)
+	require.NoError(t, folder.Close())
+	if err != nil {
+		t.Skipf("this kernel's ext4 cannot be shut down: %v", err)
+	}
+	m := mountsHere(FilesystemsOptions{KubeletRoot: kubelet})
+	faults := mountsOf(t, m, device)
+	if len(faults) == 0 && !strings.Contains(loopRun(t, "grep", " "+kubelet+" ", "/proc/1/mountinfo"), "shutdown") {
+		t.Skip("this kernel does not tell that an ext4 has shut down: Linux before 6.15; the kernel log does")
+	}
+	require.Len(t, faults, 1)
+	require.Equal(t, v1alpha1.SeverityFatal, faults[0].Severity)
+}
+
+func TestAThousandReadOnlyBindMountsAreNothing(t *testing.T) {
+	loopNeeds(t, "mkfs.ext4")
+	device := loopDevice(t, "32M", "mkfs.ext4", "-q", "-F")
+	kubelet := filepath.Join(t.TempDir(), "kubelet")
+	loopMount(t, device, kubelet)
+	m := mountsHere(FilesystemsOptions{KubeletRoot: kubelet})
+	require.Empty(t, mountsOf(t, m, device))
+	point := t.TempDir()
+	for range 1000 {
+		require.NoError(t, unix.Mount(kubelet, point, "", unix.MS_BIND, ""))
+		t.Cleanup(func() { _ = unix.Unmount(point, unix.MNT_DETACH) })
+		require.NoError(t, unix.Mount("", point, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+	}
+	require.Empty(t, mountsOf(t, m, device))
+	require.Less(t, len(m.Cursor()), 16<<10, "what is kept stays small")
 }
 
 func TestOneFilesystemWithManyMountsIsOneFinding(t *testing.T) {
@@ -243,4 +285,32 @@ func TestAMountWakesTheDetectorAndAStormOfThemDoesSoRarely(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Fatal("what happened within the pause is never told")
 	}
+}
+
+func FuzzMountsResume(f *testing.F) {
+	for _, seed := range []string{
+		`{"at":"2026-01-01T00:00:00Z","filesystems":{"259:1":{"device":"259:1","type":"xfs","mounts":[{"id":21,"point":"/"}],"writable":true}},"paths":{"/":{"id":21,"point":"/","device":"259:1"}}}`,
+		`null`, `{}`, `{"filesystems":{"259:1":null}}`, `[]`, ``,
+	} {
+		f.Add([]byte(seed))
+	}
+	root := f.TempDir()
+	if err := os.MkdirAll(filepath.Join(root, "proc/1"), 0o755); err != nil {
+		f.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(root, "proc/1/mountinfo"), []byte("21 1 259:1 / / rw - xfs /dev/nvme0n1p1 rw\n"), 0o600); err != nil {
+		f.Fatal(err)
+	}
+	h := host.New(root)
+	f.Fuzz(func(t *testing.T, cursor []byte) {
+		m := NewMounts(h, clock.RealClock{}, NewDevices(h, clock.RealClock{}, FilesystemsOptions{}))
+		m.Resume(cursor, true)
+		look, err := m.Look(context.Background())
+		if err != nil || len(look.Faults) > 0 {
+			t.Errorf("a writable machine has %v, %v", look.Faults, err)
+		}
+		if !json.Valid(m.Cursor()) {
+			t.Errorf("the cursor is %s", m.Cursor())
+		}
+	})
 }

@@ -206,7 +206,7 @@ func (r *Runtime) connect(path string) (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:///localhost",
 		grpc.WithContextDialer(dial),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithReadBufferSize(runtimeBuffer), grpc.WithWriteBufferSize(runtimeBuffer), grpc.WithSharedWriteBuffer(true),
+		grpc.WithReadBufferSize(runtimeBuffer), grpc.WithWriteBufferSize(runtimeBuffer),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(runtimeAnswerMost)),
 		grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithDisableHealthCheck(),
 	)

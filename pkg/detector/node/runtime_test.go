@@ -300,9 +300,9 @@ func TestRuntimeLeaksNothing(t *testing.T) {
 	fake.conditions(true, true)
 	stop := fake.serve(t, path)
 	r := runtimeNew(t, root)
-	serviceLeaks(t, 1000, func() { runtimeLook(t, r) })
+	serviceLeaks(t, func() { runtimeLook(t, r) })
 	stop()
-	serviceLeaks(t, 1000, func() { runtimeMessage(t, r) })
+	serviceLeaks(t, func() { runtimeMessage(t, r) })
 }
 
 func BenchmarkRuntimeLook(b *testing.B) {
@@ -373,6 +373,7 @@ conf_dir = "`+root+`/net.d"
 	require.Eventually(t, well, 60*time.Second, 100*time.Millisecond, "a containerd without a network plugin is a healthy runtime: %v %v", look, err)
 
 	require.NoError(t, daemon.Process.Signal(syscall.SIGSTOP))
+	require.Eventually(t, func() bool { return !well() }, 30*time.Second, 100*time.Millisecond)
 	assert.Contains(t, runtimeMessage(t, r), "has not answered within 2s")
 	assert.Contains(t, runtimeMessage(t, r), "has not answered within 2s")
 	require.NoError(t, daemon.Process.Signal(syscall.SIGCONT))
@@ -399,8 +400,8 @@ func serviceCopy(t *testing.T, from, to string) {
 	require.NoError(t, os.WriteFile(to, text, 0o755))
 }
 
-// serviceLeaks looks many times and compares file descriptors and goroutines with those after a few looks.
-func serviceLeaks(t *testing.T, times int, look func()) {
+// serviceLeaks looks a thousand times and compares file descriptors and goroutines with those after a few looks.
+func serviceLeaks(t *testing.T, look func()) {
 	t.Helper()
 	open := func() int {
 		entries, err := os.ReadDir("/proc/self/fd")
@@ -414,7 +415,7 @@ func serviceLeaks(t *testing.T, times int, look func()) {
 		look()
 	}
 	descriptors, goroutines := open(), runtime.NumGoroutine()
-	for range times {
+	for range 1000 {
 		look()
 	}
 	const slack = 10 // what the other side of a connection has not let go of yet

@@ -22,7 +22,8 @@ func DeviceName(h host.Host, m Mount) string {
 		return name
 	}
 	if m.Source != "" && m.Source != "none" && m.Source != "/dev/root" {
-		return m.Source
+		// A disk that has gone from sysfs keeps the name that it had there.
+		return strings.TrimPrefix(m.Source, "/dev/")
 	}
 	return m.Device
 }
@@ -123,8 +124,13 @@ func btrfsDevices(h host.Host, name string) []string {
 // nvmePath is one path of a namespace with several, such as nvme0c1n2, which is a path of nvme0n2.
 var nvmePath = regexp.MustCompile(`^(nvme\d+)c\d+(n\d+)`)
 
-// Namespaces gives the disks of an NVMe controller such as nvme0, without doubles for their paths.
+var nvmeController = regexp.MustCompile(`^nvme\d+$`) // nvme0
+
+// Namespaces gives the disks of an NVMe controller such as nvme0; none for any other name.
 func Namespaces(h host.Host, controller string) []string {
+	if !nvmeController.MatchString(controller) {
+		return nil
+	}
 	entries, err := os.ReadDir(h.Path("sys/class/nvme", controller))
 	if err != nil {
 		return nil
