@@ -3,9 +3,11 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -38,6 +40,8 @@ type Options struct {
 	// MetricsBindAddress is that of /metrics; "0" or empty: none.
 	MetricsBindAddress string
 	Kubeconfig         string
+	// Heartbeat is the longest time between two writes, a second at least; 0: HeartbeatInterval.
+	Heartbeat time.Duration
 }
 
 const (
@@ -111,6 +115,9 @@ func newAgent(o Options, clk clock.WithTicker, log *slog.Logger) (*Agent, error)
 	if o.NodeName == "" {
 		return nil, errors.New("the name of the Node is missing: give it with --node-name or in NODE_NAME")
 	}
+	if o.Heartbeat != 0 && o.Heartbeat < time.Second {
+		return nil, fmt.Errorf("the heartbeat interval is %s: give a second at least", o.Heartbeat)
+	}
 	registry := prometheus.NewRegistry()
 	a := &Agent{o: o, clock: clk, log: log, board: NewBoard(), metrics: NewMetrics(registry)}
 	a.list = func(config Config) ([]detector.Detector, error) {
@@ -140,6 +147,7 @@ func (a *Agent) run(ctx context.Context, api health) error {
 	// What the engines were cannot change what is written: the writer outlives them.
 	complete := make(chan struct{})
 	a.writer = NewWriter(a.o.NodeName, a.bootID, a.clock, api, a.board, complete, a.metrics, a.log)
+	a.writer.heartbeat = cmp.Or(a.o.Heartbeat, HeartbeatInterval)
 	parts, err := a.parts(a.config)
 	if err != nil {
 		return err

@@ -39,7 +39,10 @@ func NewAPIServer(kubeconfig string) (*APIServer, error) {
 	config.UserAgent = "autorepair-agent"
 	config.QPS, config.Burst = -1, 0 // the writer has its own pace
 	config.GroupVersion = &schema.GroupVersion{}
-	config.NegotiatedSerializer = serializer.NewCodecFactory(runtime.NewScheme()).WithoutConversion()
+	// Of all types only the answer to what the API server refuses is read, which says why.
+	scheme := runtime.NewScheme()
+	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
+	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
 	client, err := rest.UnversionedRESTClientFor(config)
 	if err != nil {
 		return nil, fmt.Errorf("building a client, %w", err)
@@ -61,8 +64,13 @@ func restConfig(kubeconfig string) (*rest.Config, error) {
 // NodeUID gives the UID of the Node; an error that is NotFound where it has not registered.
 func (a *APIServer) NodeUID(ctx context.Context, name string) (types.UID, error) {
 	// The metadata is all that matters, and all that is sent.
-	text, err := a.client.Get().AbsPath("api/v1/nodes", name).
-		SetHeader("Accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1").Do(ctx).Raw()
+	result := a.client.Get().AbsPath("api/v1/nodes", name).
+		SetHeader("Accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1").Do(ctx)
+	// Unlike Raw, Error reads why the API server refuses.
+	if err := result.Error(); err != nil {
+		return "", fmt.Errorf("getting node, %w", err)
+	}
+	text, err := result.Raw()
 	if err != nil {
 		return "", fmt.Errorf("getting node, %w", err)
 	}
@@ -95,7 +103,14 @@ func applied(health *v1alpha1.NodeHealth) ([]byte, error) {
 	body := map[string]any{
 		"apiVersion": v1alpha1.SchemeGroupVersion.String(), "kind": "NodeHealth",
 		"metadata": map[string]any{"name": health.Name, "ownerReferences": health.OwnerReferences},
-		"bootID":   health.BootID, "sources": health.Sources, "findings": health.Findings,
+		"bootID":   health.BootID,
+	}
+	// An empty list would be null, which is no list.
+	if len(health.Sources) > 0 {
+		body["sources"] = health.Sources
+	}
+	if len(health.Findings) > 0 {
+		body["findings"] = health.Findings
 	}
 	text, err := json.Marshal(body)
 	if err != nil {

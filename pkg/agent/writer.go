@@ -48,6 +48,8 @@ type Writer struct {
 	// complete is closed once every detector has looked; the first write waits for it.
 	complete <-chan struct{}
 	pace     *rate.Limiter
+	// heartbeat is the longest time between two writes.
+	heartbeat time.Duration
 
 	uid      types.UID
 	written  *v1alpha1.NodeHealth
@@ -63,6 +65,7 @@ type Writer struct {
 func NewWriter(node, bootID string, clk clock.Clock, api health, board *Board, complete <-chan struct{}, metrics *Metrics, log *slog.Logger) *Writer {
 	return &Writer{
 		node: node, bootID: bootID, clock: clk, api: api, board: board, complete: complete, metrics: metrics, log: log,
+		heartbeat: HeartbeatInterval,
 		// Five changes at once, then one in two seconds: what flickers must not be felt by the API server.
 		pace: rate.NewLimiter(rate.Every(2*time.Second), 5),
 	}
@@ -151,12 +154,12 @@ func (w *Writer) write(ctx context.Context) error {
 		w.uid = uid
 	}
 	now := w.state()
-	w.interval = time.Duration(float64(HeartbeatInterval) * (0.8 + 0.2*rand.Float64())) //nolint:gosec // jitter is no secret
+	w.interval = time.Duration(float64(w.heartbeat) * (0.8 + 0.2*rand.Float64())) //nolint:gosec // jitter is no secret
 	sent := now.DeepCopy()
 	sent.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: w.node, UID: w.uid}}
 	for i := range sent.Sources {
 		sent.Sources[i].LastHeartbeat = new(metav1.NewTime(w.clock.Now().UTC().Truncate(time.Second)))
-		sent.Sources[i].HeartbeatInterval = &metav1.Duration{Duration: HeartbeatInterval}
+		sent.Sources[i].HeartbeatInterval = &metav1.Duration{Duration: w.heartbeat}
 	}
 	if err := w.api.Apply(ctx, sent); err != nil {
 		return err //nolint:wrapcheck // says what it did

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -10,18 +9,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
-	authenticationv1 "k8s.io/api/authentication/v1"
-	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
@@ -31,11 +24,14 @@ import (
 // ServiceAccount that the manifests give the controller.
 var ServiceAccount = client.ObjectKey{Namespace: "autorepair", Name: "autorepair-controller"}
 
-// manifests that an installation applies, Deployment and default policy apart: the tests run the controller as a
-// process, and bring policies of their own.
-var manifests = []string{"00-namespace.yaml", "serviceaccount.yaml", "clusterrole.yaml", "clusterrolebinding.yaml", "role.yaml", "rolebinding.yaml"}
+// manifests that an installation applies, but for the Deployment, the DaemonSet and the default policy: the tests run
+// controller and agents as processes, and bring policies of their own.
+var manifests = []string{
+	"00-namespace.yaml", "serviceaccount.yaml", "clusterrole.yaml", "clusterrolebinding.yaml", "role.yaml", "rolebinding.yaml",
+	"agent-serviceaccount.yaml", "agent-clusterrole.yaml", "agent-clusterrolebinding.yaml",
+}
 
-// Install applies the CRDs and the rights of the controller, and waits until the CRDs are served.
+// Install applies the CRDs and the rights of the controller and of the agents, and waits until the CRDs are served.
 func (c *Cluster) Install(ctx context.Context) error {
 	if err := c.InstallCRDs(ctx); err != nil {
 		return err
@@ -114,20 +110,14 @@ func (c *Cluster) apply(ctx context.Context, text []byte) error {
 
 // Controller is a running controller process.
 type Controller struct {
-	// Log is the path of its log.
-	Log string
+	*Program
 	// Metrics is the URL of its metrics.
 	Metrics string
-
-	cmd  *exec.Cmd
-	done chan struct{} // closed once it has ended, with exit set
-	exit error
-	file *os.File
 }
 
 // StartController runs bin/controller as its ServiceAccount and waits until it is ready.
 func (c *Cluster) StartController(ctx context.Context, args ...string) (*Controller, error) {
-	kubeconfig, err := c.serviceAccountKubeconfig(ctx)
+	kubeconfig, err := c.kubeconfigOf(ctx, ServiceAccount, kubeconfigOptions{path: filepath.Join(c.Dir, "controller.kubeconfig")})
 	if err != nil {
 		return nil, err
 	}
@@ -139,108 +129,26 @@ func (c *Cluster) StartController(ctx context.Context, args ...string) (*Control
 	if err != nil {
 		return nil, err
 	}
-	started := &Controller{
-		Log:     filepath.Join(c.Dir, "logs", "controller.log"),
-		Metrics: fmt.Sprintf("http://127.0.0.1:%d/metrics", metrics),
-		done:    make(chan struct{}),
-	}
-	started.file, err = os.OpenFile(started.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("opening the controller's log, %w", err)
-	}
 	args = append([]string{
 		fmt.Sprintf("--metrics-bind-address=127.0.0.1:%d", metrics),
 		fmt.Sprintf("--health-probe-bind-address=127.0.0.1:%d", probes),
 		"--leader-election-namespace=" + ServiceAccount.Namespace,
 	}, args...)
-	started.cmd = exec.Command(binary, args...) //nolint:gosec // our own program
-	started.cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
-	started.cmd.Stdout, started.cmd.Stderr = started.file, started.file
-	// The controller must not outlive whoever started it.
-	started.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := started.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("starting the controller, %w", err)
-	}
-	go func() {
-		started.exit = started.cmd.Wait()
-		close(started.done)
-	}()
+	cmd := exec.Command(binary, args...) //nolint:gosec // our own program
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
 	ready := fmt.Sprintf("http://127.0.0.1:%d/readyz", probes)
-	err = wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, 60*time.Second, true, func(ctx context.Context) (bool, error) {
-		select {
-		case <-started.done:
-			return false, fmt.Errorf("running the controller (its log is %s), %w", started.Log, errors.Join(errors.New("it ended"), started.exit))
-		default:
-		}
+	program, err := startProgram(ctx, "controller", filepath.Join(c.Dir, "logs", "controller.log"), cmd, here, func(context.Context) bool {
 		response, err := http.Get(ready) //nolint:gosec,noctx // our own port
 		if err != nil {
-			return false, nil // not up yet
+			return false // not up yet
 		}
 		defer response.Body.Close() //nolint:errcheck // nothing was written
-		return response.StatusCode == http.StatusOK, nil
+		return response.StatusCode == http.StatusOK
 	})
 	if err != nil {
-		tail, _ := os.ReadFile(started.Log)
-		started.Kill()
-		return nil, fmt.Errorf("waiting for the controller, %w\n%s", err, lastBytes(tail, 2000))
+		return nil, err
 	}
-	return started, nil
-}
-
-// Stop ends the controller as Kubernetes would, and waits for it.
-func (c *Controller) Stop() error {
-	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("stopping the controller, %w", err)
-	}
-	select {
-	case <-c.done:
-	case <-time.After(30 * time.Second):
-		c.Kill()
-	}
-	return c.file.Close()
-}
-
-// Kill ends the controller without a word.
-func (c *Controller) Kill() {
-	_ = c.cmd.Process.Kill()
-	<-c.done
-}
-
-// ResidentMiB is the memory that the controller holds now.
-func (c *Controller) ResidentMiB() (float64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", c.cmd.Process.Pid))
-	if err != nil {
-		return 0, fmt.Errorf("reading the controller's memory, %w", err)
-	}
-	pages, err := strconv.ParseFloat(strings.Fields(string(text))[1], 64)
-	if err != nil {
-		return 0, fmt.Errorf("reading the controller's memory, %w", err)
-	}
-	return pages * float64(os.Getpagesize()) / (1 << 20), nil
-}
-
-func (c *Cluster) serviceAccountKubeconfig(ctx context.Context) (string, error) {
-	account := &corev1.ServiceAccount{}
-	if err := c.Client.Get(ctx, ServiceAccount, account); err != nil {
-		return "", fmt.Errorf("reading the controller's ServiceAccount, %w", err)
-	}
-	seconds := int64(24 * 60 * 60)
-	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &seconds}}
-	if err := c.Client.SubResource("token").Create(ctx, account, request); err != nil {
-		return "", fmt.Errorf("asking for the controller's token, %w", err)
-	}
-	config, err := clientcmd.LoadFromFile(c.Kubeconfig)
-	if err != nil {
-		return "", fmt.Errorf("reading the kubeconfig, %w", err)
-	}
-	for name := range config.AuthInfos {
-		config.AuthInfos[name] = &clientcmdapi.AuthInfo{Token: request.Status.Token}
-	}
-	path := filepath.Join(c.Dir, "controller.kubeconfig")
-	if err := clientcmd.WriteToFile(*config, path); err != nil {
-		return "", fmt.Errorf("writing the controller's kubeconfig, %w", err)
-	}
-	return path, nil
+	return &Controller{Program: program, Metrics: fmt.Sprintf("http://127.0.0.1:%d/metrics", metrics)}, nil
 }
 
 func twoFreePorts() (first, second int, err error) {
@@ -255,11 +163,4 @@ func twoFreePorts() (first, second int, err error) {
 	}
 	defer b.Close() //nolint:errcheck // only held to find the port
 	return a.Addr().(*net.TCPAddr).Port, b.Addr().(*net.TCPAddr).Port, nil
-}
-
-func lastBytes(text []byte, n int) string {
-	if len(text) > n {
-		text = text[len(text)-n:]
-	}
-	return string(text)
 }

@@ -73,6 +73,9 @@ func newRun() *cobra.Command {
 	flags.StringVar(&o.LivenessSocket, "liveness-socket", defaultSocket, "unix socket that says whether the agent lives (see healthz); empty for none")
 	flags.StringVar(&o.MetricsBindAddress, "metrics-bind-address", ":9464", "address of the metrics endpoint, 0 for none")
 	flags.StringVar(&o.Kubeconfig, "kubeconfig", "", "kubeconfig of the cluster; empty for KUBECONFIG or the service account of the pod")
+	flags.DurationVar(&o.Heartbeat, "heartbeat-interval", agent.HeartbeatInterval, "longest time between two writes")
+	// Shorter ones are for tests: they cost the API server a write each.
+	_ = flags.MarkHidden("heartbeat-interval")
 	flags.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	return command
 }
