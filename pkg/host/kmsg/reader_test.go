@@ -348,3 +348,32 @@ func TestAStepOfTheClockMovesNoRecord(t *testing.T) {
 	require.Equal(t, now.Add(time.Hour), w.at(Record{HasSequence: true, SinceBoot: 98 * time.Second}, true), "the clocks are three seconds apart")
 	require.Equal(t, now.Add(time.Hour-time.Second), w.at(Record{HasSequence: true, SinceBoot: 97 * time.Second}, false))
 }
+
+func TestWithoutTheDeviceTheSystemCallIsUsedForThisMachineAlone(t *testing.T) {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	require.NoError(t, err)
+	if _, err := unix.Klogctl(unix.SYSLOG_ACTION_READ_ALL, make([]byte, 1)); err != nil {
+		t.Skipf("needs the right to call syslog(2): %v", err)
+	}
+	for name, tc := range map[string]struct {
+		boot string
+		here bool
+	}{
+		"a root that shows this machine": {boot: string(boot), here: true},
+		"a root of recorded files":       {boot: "01234567-89ab-cdef-0123-456789abcdef"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := host.New(t.TempDir())
+			require.NoError(t, os.MkdirAll(h.Path("proc/sys/kernel/random"), 0o700))
+			require.NoError(t, os.WriteFile(h.Path("proc/sys/kernel/random/boot_id"), []byte(tc.boot), 0o600))
+			r, err := Open(h, clock.RealClock{}, Options{})
+			if !tc.here {
+				require.ErrorIs(t, err, os.ErrNotExist)
+				return
+			}
+			require.NoError(t, err)
+			defer r.Close()
+			require.Equal(t, "syslog", r.Source())
+		})
+	}
+}
