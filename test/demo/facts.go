@@ -30,6 +30,8 @@ type facts struct {
 	HeldBack     bool `json:"heldBackByBudget"`
 	// NodeClaimsMade since the faults began.
 	NodeClaimsMade int `json:"nodeClaimsMade"`
+	// Agent is what the second act showed.
+	Agent *agentFacts `json:"agent"`
 	// Broken promises; none is success.
 	Broken []string `json:"brokenPromises"`
 }

@@ -1,5 +1,6 @@
-// Command demo shows the main job on an embedded local cluster: two nodes break in different ways, the NodeClaims
-// say so, the disruption budget admits one repair at a time, and an unmodified Karpenter replaces both.
+// Command demo shows the main job on an embedded local cluster. In the first act two nodes break in different ways, the
+// NodeClaims say so, the disruption budget admits one repair at a time, and an unmodified Karpenter replaces both. In
+// the second, which needs root, an agent looks at a machine of its own whose network interface is taken down.
 package main
 
 import (

@@ -62,39 +62,61 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, controller.Stop()) }()
 
-	sick, err := setUp(ctx, c, say)
-	if err != nil {
-		return err
+	facts, err := firstAct(ctx, c, say, out)
+	if err == nil && len(facts.Broken) == 0 {
+		facts.Agent, err = secondAct(ctx, c, say, out)
+		facts.Broken = append(facts.Broken, facts.Agent.broken()...)
 	}
-	story, err := watchStory(ctx, c, sick, out)
-	if err != nil {
-		return err
-	}
-	if err := breakNodes(ctx, c, sick, story); err != nil {
-		return err
-	}
-	waitErr := story.wait(ctx)
-	facts, err := story.finish(ctx, c)
-	if err != nil {
-		return errors.Join(waitErr, err)
-	}
-	facts.print(out)
-	if o.json != "" {
-		text, err := json.MarshalIndent(facts, "", "  ")
-		if err != nil {
-			return fmt.Errorf("writing facts, %w", err)
-		}
-		if err := os.WriteFile(o.json, append(text, '\n'), 0o600); err != nil {
-			return fmt.Errorf("writing facts, %w", err)
+	if o.json != "" && facts != nil {
+		if err := facts.write(o.json); err != nil {
+			return err
 		}
 	}
-	if waitErr != nil || len(facts.Broken) > 0 {
+	if err != nil || len(facts.Broken) > 0 {
 		if tail, err := os.ReadFile(controller.Log); err == nil {
 			say("\nThe end of the controller's log:\n%s", tail[max(0, len(tail)-4000):])
 		}
-		return errors.Join(append([]error{waitErr}, lo.Map(facts.Broken, func(b string, _ int) error { return errors.New(b) })...)...)
+		if facts != nil {
+			err = errors.Join(append([]error{err}, lo.Map(facts.Broken, func(b string, _ int) error { return errors.New(b) })...)...)
+		}
+		return err
 	}
 	say("\nAll as promised.")
+	return nil
+}
+
+// firstAct breaks two nodes in what their conditions say.
+func firstAct(ctx context.Context, c *cluster.Cluster, say func(string, ...any), out io.Writer) (*facts, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	sick, err := setUp(ctx, c, say)
+	if err != nil {
+		return nil, err
+	}
+	story, err := watchStory(ctx, c, sick, out)
+	if err != nil {
+		return nil, err
+	}
+	if err := breakNodes(ctx, c, sick, story); err != nil {
+		return nil, err
+	}
+	waitErr := story.wait(ctx)
+	facts, err := story.finish(context.WithoutCancel(ctx), c)
+	if err != nil {
+		return nil, errors.Join(waitErr, err)
+	}
+	facts.print(out)
+	return facts, waitErr
+}
+
+func (f *facts) write(path string) error {
+	text, err := json.MarshalIndent(f, "", "  ")
+	if err != nil {
+		return fmt.Errorf("writing facts, %w", err)
+	}
+	if err := os.WriteFile(path, append(text, '\n'), 0o600); err != nil {
+		return fmt.Errorf("writing facts, %w", err)
+	}
 	return nil
 }
 

@@ -25,6 +25,12 @@ type story struct {
 	out   io.Writer
 	c     *cluster.Cluster
 	start time.Time
+	// expect is how many repairs end the story.
+	expect int
+
+	sick []corev1.Node
+	// began is when the watching began: repairs of before are another story.
+	began time.Time
 
 	mu        sync.Mutex
 	sickNodes map[string]bool // NodeClaim names
@@ -32,19 +38,24 @@ type story struct {
 	before    int             // NodeClaims when the faults began
 	repairs   map[string]*v1alpha1.NodeRepair
 	told      map[string]bool
+	// seen is when a thing was told, in time since the start.
+	seen map[string]time.Duration
 	// describing are the NodeClaims that kubectl is being asked about.
 	describing map[string]bool
-	available  int32 // the fewest available pods ever seen
-	inFlight   int   // the most repairs ever seen to hold the budget at once
-	heldBack   bool  // the budget held one back, and said so
-	done       chan struct{}
+	// moved are the times of the last transition that NetworkingReady of the sick ones ever had.
+	moved     map[time.Time]bool
+	available int32 // the fewest available pods ever seen
+	inFlight  int   // the most repairs ever seen to hold the budget at once
+	heldBack  bool  // the budget held one back, and said so
+	done      chan struct{}
 }
 
+// watchStory tells what happens to the nodes until ctx ends; it is over when so many repairs as there are nodes have ended.
 func watchStory(ctx context.Context, c *cluster.Cluster, sick []corev1.Node, out io.Writer) (*story, error) {
 	s := &story{
-		out: out, c: c, start: time.Now(), available: replicas, done: make(chan struct{}),
+		out: out, c: c, start: time.Now(), expect: len(sick), available: replicas, done: make(chan struct{}),
 		sickNodes: map[string]bool{}, claims: map[string]bool{}, told: map[string]bool{}, describing: map[string]bool{},
-		repairs: map[string]*v1alpha1.NodeRepair{},
+		seen: map[string]time.Duration{}, repairs: map[string]*v1alpha1.NodeRepair{}, moved: map[time.Time]bool{}, sick: sick, began: time.Now(),
 	}
 	claims := &karpv1.NodeClaimList{}
 	if err := c.Client.List(ctx, claims); err != nil {
@@ -62,6 +73,7 @@ func watchStory(ctx context.Context, c *cluster.Cluster, sick []corev1.Node, out
 		&karpv1.NodeClaimList{}:    s.nodeClaim,
 		&corev1.NodeList{}:         s.node,
 		&v1alpha1.NodeRepairList{}: s.nodeRepair,
+		&v1alpha1.NodeHealthList{}: s.nodeHealth,
 		&appsv1.DeploymentList{}:   s.deployment,
 	} {
 		w, err := c.Client.Watch(ctx, list)
@@ -89,6 +101,7 @@ func (s *story) once(key, format string, args ...any) bool {
 		return false
 	}
 	s.told[key] = true
+	s.seen[key] = time.Since(s.start)
 	s.tell(format, args...)
 	return true
 }
@@ -96,12 +109,17 @@ func (s *story) once(key, format string, args ...any) bool {
 func (s *story) broke(node string, fault corev1.NodeCondition) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.begin()
+	s.tell("BROKEN     Node %s now says %s=%s: %s", node, fault.Type, fault.Status, fault.Message)
+}
+
+// begin starts the clock of the story, at the first fault.
+func (s *story) begin() {
 	if !s.told["start"] {
 		s.told["start"] = true
 		s.start = time.Now()
 		fmt.Fprintln(s.out)
 	}
-	s.tell("BROKEN     Node %s now says %s=%s: %s", node, fault.Type, fault.Status, fault.Message)
 }
 
 func (s *story) deployment(_ context.Context, object client.Object, _ bool) {
@@ -143,6 +161,7 @@ func (s *story) nodeClaim(ctx context.Context, object client.Object, deleted boo
 		s.once("initialized/"+claim.Name, "STANDING   NodeClaim %s is Initialized: node %s", claim.Name, claim.Status.NodeName)
 	}
 	if s.sickNodes[claim.Name] {
+		s.networkingOf(claim)
 		s.sickClaim(ctx, claim)
 	}
 }
@@ -213,7 +232,7 @@ func (s *story) nodeRepair(_ context.Context, object client.Object, deleted bool
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	repair := object.(*v1alpha1.NodeRepair)
-	if deleted {
+	if deleted || repair.CreationTimestamp.Time.Before(s.began.Truncate(time.Second)) {
 		return
 	}
 	s.repairs[repair.Name] = repair.DeepCopy()
@@ -237,7 +256,7 @@ func (s *story) nodeRepair(_ context.Context, object client.Object, deleted bool
 		}
 	}
 	s.inFlight = max(s.inFlight, holding)
-	if finished == len(faults) && !s.told["done"] {
+	if finished == s.expect && !s.told["done"] {
 		s.told["done"] = true
 		close(s.done)
 	}
@@ -248,6 +267,6 @@ func (s *story) wait(ctx context.Context) error {
 	case <-s.done:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("waiting for both repairs to end, %w", ctx.Err())
+		return fmt.Errorf("waiting for all repairs to end, %w", ctx.Err())
 	}
 }
