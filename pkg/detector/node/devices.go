@@ -1,6 +1,8 @@
 package node
 
 import (
+	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -55,6 +57,8 @@ type Devices struct {
 	nodeDevices map[string]string // major:minor of the node's own filesystems, and the first path that lies on it
 }
 
+var fsController = regexp.MustCompile(`^nvme\d+$`)
+
 // NewDevices reads nothing yet.
 func NewDevices(h host.Host, clk clock.Clock, o FilesystemsOptions) *Devices {
 	return &Devices{host: h, clock: clk, options: o}
@@ -73,6 +77,15 @@ func (d *Devices) OfNode(device string) (ofNode, known bool) {
 	if namespaces := mounts.Namespaces(d.host, device); len(namespaces) > 0 {
 		for _, name := range namespaces {
 			if d.nodeNames[name] {
+				return true, true
+			}
+		}
+		return false, true
+	}
+	// A controller that is gone has no namespaces any more; what is mounted still tells whose it was.
+	if fsController.MatchString(device) {
+		for name := range d.nodeNames {
+			if strings.HasPrefix(name, device+"n") {
 				return true, true
 			}
 		}

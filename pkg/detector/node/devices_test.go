@@ -31,7 +31,7 @@ func TestDevicesOfTheNodeAreToldFromThoseOfPods(t *testing.T) {
 		"a pod's":                        {device: filepath.Base(pods), wantKnown: true},
 		"one that the machine lacks":     {device: "sdzz"},
 		"one that tries to leave /dev":   {device: "../../" + own},
-		"a controller that is not there": {device: "nvme99"},
+		"a controller that is not there": {device: "nvme99", wantKnown: true}, // whatever it was, the node's own filesystems lie elsewhere
 	} {
 		t.Run(name, func(t *testing.T) {
 			ofNode, known := d.OfNode(tc.device)
@@ -47,6 +47,19 @@ func TestRecordedDevicesOfTheNode(t *testing.T) {
 		"nvme0n1p1": true, "nvme0n1": true, "nvme0c0n1": true, "nvme0": true, "259:1": true, "/dev/nvme0n1p1": true,
 		"nvme1n1": false, "nvme1": false, "259:2": false,
 	} {
+		ofNode, known := d.OfNode(device)
+		require.True(t, known, device)
+		require.Equal(t, want, ofNode, device)
+	}
+}
+
+func TestAControllerThatIsGoneIsStillKnownByWhatIsMounted(t *testing.T) {
+	root := disksMachine(t, nil)
+	for _, controller := range []string{"nvme0", "nvme1"} {
+		require.NoError(t, os.RemoveAll(filepath.Join(root, "sys/class/nvme", controller)))
+	}
+	d := NewDevices(host.New(root), clocktesting.NewFakeClock(time.Time{}.Add(time.Hour)), FilesystemsOptions{})
+	for device, want := range map[string]bool{"nvme0": true, "nvme1": false} {
 		ofNode, known := d.OfNode(device)
 		require.True(t, known, device)
 		require.Equal(t, want, ofNode, device)

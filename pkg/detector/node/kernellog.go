@@ -137,7 +137,7 @@ func (k *KernelLog) severity(s tracking.Sighting) v1alpha1.Severity {
 		return v1alpha1.SeverityWarning
 	}
 	reason, _ := k.sightings.lines.Reason(s.Reason)
-	if !reason.OfNodeFilesystem {
+	if !reason.OfNodeFilesystem && s.Reason != health.ReasonNVMeControllerFailure {
 		return s.Severity
 	}
 	if k.devices != nil {

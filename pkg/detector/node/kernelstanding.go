@@ -85,7 +85,8 @@ func (s *kernelStanding) ask(key logKey, at time.Time) (stands, known bool) {
 
 var nvmeController = regexp.MustCompile(`^(?:/dev/)?(nvme\d+)`) // nvme0, nvme0n1p1
 
-// controllerFails asks sysfs for the state of an NVMe controller; one that has gone from there has failed.
+// controllerFails asks sysfs for the state of an NVMe controller; one that has gone from there has failed if the node's
+// own filesystems lie on it, and else was a volume that somebody detached.
 func (s *kernelStanding) controllerFails(subject string) (fails, known bool) {
 	name := nvmeController.FindStringSubmatch(subject)
 	if name == nil {
@@ -97,6 +98,11 @@ func (s *kernelStanding) controllerFails(subject string) (fails, known bool) {
 	}
 	if _, classErr := os.Stat(s.host.Path("sys/class/nvme")); classErr != nil {
 		return false, false
+	}
+	if s.devices != nil {
+		if ofNode, known := s.devices.OfNode(name[1]); known && !ofNode {
+			return false, true
+		}
 	}
 	return true, errors.Is(err, fs.ErrNotExist)
 }
