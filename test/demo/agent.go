@@ -27,8 +27,13 @@ const (
 	toleration = 20 * time.Second
 	// backAfter is when the second run takes the link up again: after the NodeClaim says False, before the toleration.
 	backAfter = 15 * time.Second
-	// agentConfig makes the second interface count as a network card, although it is none of a device.
-	agentConfig = `detectors: {interfaces: {include: ["eth1"]}}` + "\n"
+	// agentConfig makes the second interface count as a network card, although it is none of a device, and leaves out
+	// what a network namespace does not have of its own: faults of this computer are not those of the machine.
+	agentConfig = `detectors:
+  interfaces: {include: ["eth1"]}
+  disabled: [kernel-log, kubelet-log, containerd-log, systemd-log, ipamd-log, kube-proxy-log, network-settings, ipamd, kube-proxy,
+    mounts, xfs-free-space, disks, processes, clock, memory-errors, container-runtime, kubelet-health, systemd-units, nvidia]
+`
 )
 
 var networking = health.ConditionType(v1alpha1.CategoryNetworking)
