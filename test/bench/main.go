@@ -24,8 +24,8 @@ func main() {
 }
 
 type options struct {
-	nodes, sick, large int
-	json               string
+	nodes, sick, large, links int
+	json                      string
 }
 
 // figures are what was measured; seconds and MiB.
@@ -42,6 +42,8 @@ type figures struct {
 	LatencyMax float64 `json:"conditionSecondsMax"`
 	// Memory is the resident size of the controller by number of nodes.
 	MemoryMiB map[int]float64 `json:"memoryMiB"`
+	// Agent is nil where it was not measured.
+	Agent *agentFigures `json:"agent"`
 }
 
 func command() *cobra.Command {
@@ -57,6 +59,7 @@ func command() *cobra.Command {
 	cmd.Flags().IntVar(&o.nodes, "nodes", 300, "nodes of the cluster")
 	cmd.Flags().IntVar(&o.sick, "sick", 60, "nodes that turn sick at the same moment; stock Karpenter stops above 20 % of the nodes")
 	cmd.Flags().IntVar(&o.large, "large", 1000, "nodes for the second measure of memory; 0 leaves it out")
+	cmd.Flags().IntVar(&o.links, "links", 100, "how often a link is taken down before agents; 0 leaves it out")
 	cmd.Flags().StringVar(&o.json, "json", "", "also write the figures, as JSON, to this file")
 	return cmd
 }
@@ -70,6 +73,11 @@ func run(ctx context.Context, o options) error {
 		return fmt.Errorf("measuring the decision, %w", err)
 	}
 	var err error
+	if o.links > 0 {
+		if f.Agent, err = measureAgents(ctx, o); err != nil {
+			return fmt.Errorf("measuring agents, %w", err)
+		}
+	}
 	if f.OursSeconds, err = measureOurs(ctx, o, &f); err != nil {
 		return fmt.Errorf("measuring ours, %w", err)
 	}
@@ -103,6 +111,10 @@ func print(f figures) {
 	fmt.Printf("\n%d of %d nodes sick at once, budget 100%%, from the end of the toleration until all are gone:\n", f.Sick, f.Nodes)
 	fmt.Printf("  ours   %6.1f s\n  stock  %6.1f s   (Karpenter 1.15, NodeRepair=true)\n  ratio  %6.2f\n", f.OursSeconds, f.StockSeconds, f.Ratio)
 	fmt.Printf("From a Node condition to the NodeClaim condition at %d nodes:\n  p50 %.3f s, p99 %.3f s, max %.3f s\n", f.Nodes, f.LatencyP50, f.LatencyP99, f.LatencyMax)
+	if a := f.Agent; a != nil {
+		fmt.Printf("From ip link set eth1 down (%d times) to the finding in the NodeHealth:\n  p50 %.3f s, p99 %.3f s, max %.3f s\n", a.Samples, a.FindingP50, a.FindingP99, a.FindingMax)
+		fmt.Printf("and to the NodeClaim condition, beyond the %.0f s that it has to stand:\n  p50 %.3f s, p99 %.3f s, max %.3f s\n", a.Confirm, a.ConditionP50, a.ConditionP99, a.ConditionMax)
+	}
 	fmt.Println("Memory of the controller (resident):")
 	for nodes, mib := range f.MemoryMiB {
 		fmt.Printf("  %5d nodes  %5.0f MiB\n", nodes, mib)
