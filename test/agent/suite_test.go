@@ -22,6 +22,7 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	becomeContainer()
 	flag.Parse()
 	os.Exit(run(m))
 }
