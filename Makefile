@@ -15,16 +15,38 @@ help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: build localcluster ## The main job on an embedded local cluster: two nodes break, Karpenter replaces them
+demo: build localcluster ## The main job on an embedded local cluster: nodes break, Karpenter replaces them
 	@$(BIN)/demo $(DEMO_FLAGS)
 
 .PHONY: test
-test: test-unit test-localcluster test-cluster ## All tests
+test: packages test-unit test-machine test-localcluster test-cluster ## All tests
 
 .PHONY: test-unit
-test-unit: ## Tests that need no cluster (seconds, once compiled)
+test-unit: ## Tests that need neither a cluster nor a machine to break (seconds, once compiled)
 	@echo "==> unit tests (the first run compiles Karpenter's packages: a few minutes)"
-	@LOCALCLUSTER= go test -short ./...
+	@LOCALCLUSTER= go test -short $$(go list ./... | grep -vE '$(MACHINE_TESTS)')
+
+.PHONY: test-machine
+test-machine: ## Tests that break this machine in namespaces, cgroups and loop devices of their own (as root, about a minute)
+	@echo "==> tests on this machine: its kernel log, links, filesystems, processes, services (about a minute)"
+	@LOCALCLUSTER= go test -p 1 $$(go list ./... | grep -E '$(MACHINE_TESTS)')
+
+# Packages whose tests make real faults; one at a time, since they share the machine.
+MACHINE_TESTS = /pkg/host(/|$$)|/pkg/detector/node$$|/test/machine$$
+
+.PHONY: packages
+packages: ## Install the Debian packages that tests make faults with, where they are missing
+	@missing=$$(for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
+	if [ -z "$$missing" ]; then exit 0; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "==> installing" $$missing; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null; \
+	else \
+		echo "==> not installed, so the tests that need them will be skipped:" $$missing; \
+	fi
+
+# Real filesystems, firewall rules, containerd, D-Bus, a real journal.
+PACKAGES = iproute2 xfsprogs e2fsprogs squashfs-tools mount nftables iptables containerd dbus systemd systemd-journal-remote
 
 .PHONY: test-localcluster
 test-localcluster: localcluster ## Tests of tools/localcluster itself
@@ -44,10 +66,11 @@ bench: build localcluster ## Measure speed and size, beside stock Karpenter in t
 	@$(BIN)/bench $(BENCH_FLAGS)
 
 .PHONY: build
-build: ## Build the controller and the programs of the tests into bin/
-	@echo "==> building the controller (the first time compiles Karpenter's packages: a few minutes)"
+build: ## Build the controller, the agent and the programs of the tests into bin/
+	@echo "==> building the controller and the agent (the first time compiles Karpenter's packages: a few minutes)"
 	@mkdir -p $(BIN)
-	@go build -o $(BIN)/ ./cmd/... ./test/demo ./test/bench ./test/inside/karpenter-with-method
+	@go build -o $(BIN)/ ./cmd/controller ./test/demo ./test/bench ./test/inside/karpenter-with-method
+	@CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o $(BIN)/agent ./cmd/agent
 
 .PHONY: localcluster
 localcluster: ## Build the local cluster: etcd, Kubernetes, kwok, an unmodified Karpenter
