@@ -28,7 +28,7 @@ var ServiceAccount = client.ObjectKey{Namespace: "autorepair", Name: "autorepair
 // controller and agents as processes, and bring policies of their own.
 var manifests = []string{
 	"00-namespace.yaml", "serviceaccount.yaml", "clusterrole.yaml", "clusterrolebinding.yaml", "role.yaml", "rolebinding.yaml",
-	"agent-serviceaccount.yaml", "agent-clusterrole.yaml", "agent-clusterrolebinding.yaml",
+	"agent-serviceaccount.yaml", "agent-clusterrole.yaml", "agent-clusterrolebinding.yaml", "agent-admission.yaml",
 }
 
 // Install applies the CRDs and the rights of the controller and of the agents, and waits until the CRDs are served.
