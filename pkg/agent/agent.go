@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"k8s.io/utils/clock"
 
@@ -112,6 +113,7 @@ func newAgent(o Options, clk clock.WithTicker, log *slog.Logger) (*Agent, error)
 		return nil, errors.New("the name of the Node is missing: give it with --node-name or in NODE_NAME")
 	}
 	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	a := &Agent{o: o, clock: clk, log: log, board: NewBoard(), metrics: NewMetrics(registry)}
 	a.list = func(config Config) ([]detector.Detector, error) {
 		return node.All(o.Host, clk, config.Detectors, config.Catalogue)

@@ -26,6 +26,7 @@ func main() {
 type options struct {
 	nodes, sick, large int
 	json               string
+	agentOptions
 }
 
 // figures are what was measured; seconds and MiB.
@@ -42,6 +43,8 @@ type figures struct {
 	LatencyMax float64 `json:"conditionSecondsMax"`
 	// Memory is the resident size of the controller by number of nodes.
 	MemoryMiB map[int]float64 `json:"memoryMiB"`
+	// Agent is what an agent costs its node.
+	Agent agentFigures `json:"agent"`
 }
 
 func command() *cobra.Command {
@@ -58,11 +61,19 @@ func command() *cobra.Command {
 	cmd.Flags().IntVar(&o.sick, "sick", 60, "nodes that turn sick at the same moment; stock Karpenter stops above 20 % of the nodes")
 	cmd.Flags().IntVar(&o.large, "large", 1000, "nodes for the second measure of memory; 0 leaves it out")
 	cmd.Flags().StringVar(&o.json, "json", "", "also write the figures, as JSON, to this file")
+	o.agentOptions.addTo(cmd.Flags())
 	return cmd
 }
 
 func run(ctx context.Context, o options) error {
 	f := figures{Nodes: o.nodes, Sick: o.sick, MemoryMiB: map[int]float64{}}
+	if err := measureAgent(ctx, o.agentOptions, &f.Agent); err != nil {
+		return fmt.Errorf("measuring the agent, %w", err)
+	}
+	if o.only == onlyAgent {
+		printAgent(f.Agent)
+		return write(f, o.json)
+	}
 	say("The decision core (go test -bench):")
 	bench := exec.CommandContext(ctx, "go", "test", "-run=^$", "-bench=Decide", "-benchmem", "./pkg/decision")
 	bench.Stdout, bench.Stderr = os.Stdout, os.Stderr
@@ -83,14 +94,20 @@ func run(ctx context.Context, o options) error {
 		}
 	}
 	print(f)
-	if o.json == "" {
+	printAgent(f.Agent)
+	return write(f, o.json)
+}
+
+// write the figures to a file; an empty path is none.
+func write(f figures, path string) error {
+	if path == "" {
 		return nil
 	}
 	text, err := json.MarshalIndent(f, "", "  ")
 	if err != nil {
 		return fmt.Errorf("writing figures, %w", err)
 	}
-	return os.WriteFile(o.json, append(text, '\n'), 0o600) //nolint:wrapcheck // names the file
+	return os.WriteFile(path, append(text, '\n'), 0o600) //nolint:wrapcheck // names the file
 }
 
 var began = time.Now()
