@@ -36,7 +36,8 @@ type Options struct {
 type Process struct {
 	cmd     *exec.Cmd
 	metrics string
-	done    chan error
+	done    chan struct{} // closed once it has ended
+	err     error         // how it ended
 }
 
 // Start an agent. It is killed where the process that started it ends.
@@ -73,8 +74,11 @@ func Start(o Options) (*Process, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting the agent, %w", err)
 	}
-	p := &Process{cmd: cmd, metrics: "http://" + address + "/metrics", done: make(chan error, 1)}
-	go func() { p.done <- cmd.Wait() }()
+	p := &Process{cmd: cmd, metrics: "http://" + address + "/metrics", done: make(chan struct{})}
+	go func() {
+		p.err = cmd.Wait()
+		close(p.done)
+	}()
 	return p, nil
 }
 
@@ -86,6 +90,9 @@ func freeAddress() (string, error) {
 	defer listener.Close() //nolint:errcheck // nothing was sent
 	return listener.Addr().String(), nil
 }
+
+// Pid of the process.
+func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
 // Kill ends it as the kernel would, in the midst of whatever it does.
 func (p *Process) Kill() {
@@ -99,8 +106,8 @@ func (p *Process) Stop() error {
 		return fmt.Errorf("stopping the agent, %w", err)
 	}
 	select {
-	case err := <-p.done:
-		return err
+	case <-p.done:
+		return p.err
 	case <-time.After(30 * time.Second):
 		p.Kill()
 		return errors.New("stopping the agent, it did not end within 30 s")

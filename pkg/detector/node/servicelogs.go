@@ -197,9 +197,16 @@ func (s *ServiceLog) follow(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-s.clock.After(servicePoll):
+		case <-s.clock.After(s.untilPoll()):
 		}
 	}
+}
+
+// untilPoll is until the next whole second: the logs of all services are read in one waking of the process, since it is
+// the waking that costs where nothing happens.
+func (s *ServiceLog) untilPoll() time.Duration {
+	now := s.clock.Now()
+	return now.Truncate(servicePoll).Add(servicePoll).Sub(now)
 }
 
 // find takes the journal for the log where that has an entry of the service, else a file.
