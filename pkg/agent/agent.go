@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"k8s.io/utils/clock"
 
@@ -119,6 +120,7 @@ func newAgent(o Options, clk clock.WithTicker, log *slog.Logger) (*Agent, error)
 		return nil, fmt.Errorf("the heartbeat interval is %s: give a second at least", o.Heartbeat)
 	}
 	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	a := &Agent{o: o, clock: clk, log: log, board: NewBoard(), metrics: NewMetrics(registry)}
 	a.list = func(config Config) ([]detector.Detector, error) {
 		return node.All(o.Host, clk, config.Detectors, config.Catalogue)

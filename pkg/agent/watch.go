@@ -88,12 +88,14 @@ func (w *watch) sleep(ctx context.Context, d time.Duration) bool {
 }
 
 // pause until the next look: the interval with a tenth of jitter, so that the agents of a fleet do not look as one; less
-// where something is to be confirmed or to end sooner.
+// where something is to be confirmed or to end sooner. It ends with a whole second, as those of the other detectors do,
+// for where nothing happens it is the waking of the process that costs, more than the look.
 func (w *watch) pause() time.Duration {
 	pause := time.Duration(float64(w.spec.Interval) * (0.9 + 0.2*rand.Float64())) //nolint:gosec // jitter is no secret
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := w.clock.Now()
+	pause = now.Add(pause).Truncate(time.Second).Sub(now)
 	if next := w.tracker.Next(now); !next.IsZero() {
 		pause = min(pause, next.Sub(now))
 	}
@@ -192,7 +194,7 @@ func (w *watch) state() SourceState {
 // restore is for before run.
 func (w *watch) restore(state SourceState, sameBoot bool) {
 	if sameBoot {
-		w.tracker.Restore(state.Entries)
+		w.tracker.Restore(state.Entries, w.clock.Now())
 	}
 	w.cursor = state.Cursor
 	if resumer, ok := w.detector.(detector.Resumer); ok && len(state.Cursor) > 0 {

@@ -25,8 +25,11 @@ type Entry struct {
 	// an interval apart. Of something that passes all three are zero.
 	Stands      bool      `json:"stands,omitempty"`
 	StandsSince time.Time `json:"standsSince,omitzero"`
-	Looks       int       `json:"looks,omitempty"`
-	CountedLook time.Time `json:"countedLook,omitzero"`
+	// StoodFor is how long that is at the last look. It is kept since the times of a State are those of the wall's clock,
+	// which may be set meanwhile.
+	StoodFor    time.Duration `json:"stoodFor,omitempty"`
+	Looks       int           `json:"looks,omitempty"`
+	CountedLook time.Time     `json:"countedLook,omitzero"`
 	// Recent are the times of the newest sightings, as many as the catalogue asks about, the oldest first.
 	Recent []time.Time `json:"recent,omitempty"`
 	// Confirmed and Fatal hold for the rest of the episode.

@@ -57,7 +57,7 @@ func (t *Tracker) Update(look Look, now time.Time) error {
 	}
 	for key, e := range t.entries {
 		if e.Stands && !stands[key] {
-			e.Stands, e.StandsSince, e.Looks, e.CountedLook = false, time.Time{}, 0, time.Time{}
+			e.Stands, e.StandsSince, e.StoodFor, e.Looks, e.CountedLook = false, time.Time{}, 0, 0, time.Time{}
 		}
 	}
 	for _, sighting := range look.Sightings {
@@ -121,6 +121,7 @@ func (e *Entry) stand(fault Fault, now time.Time, interval time.Duration) {
 			e.StandsSince = fault.Since
 		}
 	}
+	e.StoodFor = now.Sub(e.StandsSince)
 	// Looks that an event brought forward are not a second opinion.
 	if e.CountedLook.IsZero() || now.Sub(e.CountedLook) >= interval/2 {
 		e.Looks, e.CountedLook = e.Looks+1, now
@@ -270,9 +271,18 @@ func (t *Tracker) State() []Entry {
 	return out
 }
 
-// Restore takes back what State gave. It is for the same boot of the machine: a new boot begins without findings.
-func (t *Tracker) Restore(state []Entry) {
+// Restore takes back what State gave, at now. It is for the same boot of the machine: a new boot begins without findings.
+//
+// What must stand for a time goes on where it was. The time between, in which nobody looked, does not count: nobody can
+// say how long it was where the clock was set meanwhile, and a step of the clock must not confirm a fault.
+func (t *Tracker) Restore(state []Entry, now time.Time) {
 	for _, e := range state {
+		if e.Stands {
+			e.StandsSince = now.Add(-max(e.StoodFor, 0))
+		}
+		if !e.CountedLook.IsZero() {
+			e.CountedLook = now
+		}
 		t.entries[e.Key] = &e
 	}
 }

@@ -166,7 +166,7 @@ func TestCourses(t *testing.T) {
 				var state []Entry
 				require.NoError(t, json.Unmarshal(text, &state))
 				tracker = New("test", time.Minute, catalogue{})
-				tracker.Restore(state)
+				tracker.Restore(state, at(s.second))
 				require.Equal(t, s.want, brief(tracker.Findings(at(s.second))), "restarted at second %d", s.second)
 			}
 		})
@@ -246,4 +246,32 @@ func TestNextIsWhenSomethingMayChangeByItself(t *testing.T) {
 	require.Zero(t, tracker.Next(at(11)), "only a look can tell when it has gone")
 	require.NoError(t, tracker.Update(seen("OOMKilling", "", 20), at(20)))
 	require.Equal(t, at(620), tracker.Next(at(20)))
+}
+
+// The times of a State are those of the wall's clock: after a restart, or after the clock was set before it, they do not
+// say how long something has stood.
+func TestAStepOfTheClockConfirmsNothing(t *testing.T) {
+	for name, tc := range map[string]struct{ stood, restored, since int }{
+		"the clock is set forward while no agent runs":        {stood: 4, restored: 3600},
+		"the clock was set forward before the agent ended":    {stood: 4, restored: 3604, since: -3600},
+		"the clock is set back while no agent runs":           {stood: 4, restored: -3600},
+		"no agent ran for a while, and the clock is the same": {stood: 4, restored: 60},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := New("test", time.Minute, catalogue{})
+			require.NoError(t, before.Update(fault("InterfaceNotUp", "eth1"), at(0)))
+			require.NoError(t, before.Update(fault("InterfaceNotUp", "eth1"), at(tc.stood)))
+			state := before.State()
+			state[0].StandsSince = at(tc.since)
+			tracker := New("test", time.Minute, catalogue{})
+			tracker.Restore(state, at(tc.restored))
+			severity := func(second int) v1alpha1.Severity {
+				require.NoError(t, tracker.Update(fault("InterfaceNotUp", "eth1"), at(second)))
+				return tracker.Findings(at(second))[0].Severity
+			}
+			require.Equal(t, v1alpha1.SeverityWarning, severity(tc.restored))
+			require.Equal(t, v1alpha1.SeverityWarning, severity(tc.restored+10-tc.stood-1))
+			require.Equal(t, v1alpha1.SeverityFatal, severity(tc.restored+10-tc.stood))
+		})
+	}
 }

@@ -26,6 +26,7 @@ func main() {
 type options struct {
 	nodes, sick, large, links int
 	json                      string
+	agentOptions
 }
 
 // figures are what was measured; seconds and MiB.
@@ -42,8 +43,10 @@ type figures struct {
 	LatencyMax float64 `json:"conditionSecondsMax"`
 	// Memory is the resident size of the controller by number of nodes.
 	MemoryMiB map[int]float64 `json:"memoryMiB"`
-	// Agent is nil where it was not measured.
-	Agent *agentFigures `json:"agent"`
+	// Links is how soon an agent tells of a link; nil where it was not measured.
+	Links *linkFigures `json:"links"`
+	// Agent is what an agent costs its node.
+	Agent agentFigures `json:"agent"`
 }
 
 func command() *cobra.Command {
@@ -61,11 +64,19 @@ func command() *cobra.Command {
 	cmd.Flags().IntVar(&o.large, "large", 1000, "nodes for the second measure of memory; 0 leaves it out")
 	cmd.Flags().IntVar(&o.links, "links", 100, "how often a link is taken down before agents; 0 leaves it out")
 	cmd.Flags().StringVar(&o.json, "json", "", "also write the figures, as JSON, to this file")
+	o.agentOptions.addTo(cmd.Flags())
 	return cmd
 }
 
 func run(ctx context.Context, o options) error {
 	f := figures{Nodes: o.nodes, Sick: o.sick, MemoryMiB: map[int]float64{}}
+	if err := measureAgent(ctx, o.agentOptions, &f.Agent); err != nil {
+		return fmt.Errorf("measuring the agent, %w", err)
+	}
+	if o.only == onlyAgent {
+		printAgent(f.Agent)
+		return write(f, o.json)
+	}
 	say("The decision core (go test -bench):")
 	bench := exec.CommandContext(ctx, "go", "test", "-run=^$", "-bench=Decide", "-benchmem", "./pkg/decision")
 	bench.Stdout, bench.Stderr = os.Stdout, os.Stderr
@@ -74,8 +85,8 @@ func run(ctx context.Context, o options) error {
 	}
 	var err error
 	if o.links > 0 {
-		if f.Agent, err = measureAgents(ctx, o); err != nil {
-			return fmt.Errorf("measuring agents, %w", err)
+		if f.Links, err = measureLinks(ctx, o); err != nil {
+			return fmt.Errorf("measuring links, %w", err)
 		}
 	}
 	if f.OursSeconds, err = measureOurs(ctx, o, &f); err != nil {
@@ -91,14 +102,20 @@ func run(ctx context.Context, o options) error {
 		}
 	}
 	print(f)
-	if o.json == "" {
+	printAgent(f.Agent)
+	return write(f, o.json)
+}
+
+// write the figures to a file; an empty path is none.
+func write(f figures, path string) error {
+	if path == "" {
 		return nil
 	}
 	text, err := json.MarshalIndent(f, "", "  ")
 	if err != nil {
 		return fmt.Errorf("writing figures, %w", err)
 	}
-	return os.WriteFile(o.json, append(text, '\n'), 0o600) //nolint:wrapcheck // names the file
+	return os.WriteFile(path, append(text, '\n'), 0o600) //nolint:wrapcheck // names the file
 }
 
 var began = time.Now()
@@ -111,7 +128,7 @@ func print(f figures) {
 	fmt.Printf("\n%d of %d nodes sick at once, budget 100%%, from the end of the toleration until all are gone:\n", f.Sick, f.Nodes)
 	fmt.Printf("  ours   %6.1f s\n  stock  %6.1f s   (Karpenter 1.15, NodeRepair=true)\n  ratio  %6.2f\n", f.OursSeconds, f.StockSeconds, f.Ratio)
 	fmt.Printf("From a Node condition to the NodeClaim condition at %d nodes:\n  p50 %.3f s, p99 %.3f s, max %.3f s\n", f.Nodes, f.LatencyP50, f.LatencyP99, f.LatencyMax)
-	if a := f.Agent; a != nil {
+	if a := f.Links; a != nil {
 		fmt.Printf("From ip link set eth1 down (%d times) to the finding in the NodeHealth:\n  p50 %.3f s, p99 %.3f s, max %.3f s\n", a.Samples, a.FindingP50, a.FindingP99, a.FindingMax)
 		fmt.Printf("and to the NodeClaim condition, beyond the %.0f s that it has to stand:\n  p50 %.3f s, p99 %.3f s, max %.3f s\n", a.Confirm, a.ConditionP50, a.ConditionP99, a.ConditionMax)
 	}

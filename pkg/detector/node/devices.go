@@ -1,6 +1,7 @@
 package node
 
 import (
+	"maps"
 	"regexp"
 	"strings"
 	"sync"
@@ -40,6 +41,9 @@ func (o FilesystemsOptions) nodePaths() []string {
 // fsStaleAfter is how old what is known of the mounts may be when a log line asks for it.
 const fsStaleAfter = 2 * time.Second
 
+// fsNamesKept is how old what is known of the devices below the node's filesystems may be.
+const fsNamesKept = time.Minute
+
 // Devices knows the filesystems of the machine, what they lie on, and since when they are mounted. It is safe for
 // concurrent use.
 type Devices struct {
@@ -55,6 +59,7 @@ type Devices struct {
 	names       map[string]string // by major:minor
 	nodeNames   map[string]bool   // block devices below the node's own filesystems
 	nodeDevices map[string]string // major:minor of the node's own filesystems, and the first path that lies on it
+	namedAt     time.Time         // when nodeNames was made
 }
 
 var fsController = regexp.MustCompile(`^nvme\d+$`)
@@ -205,7 +210,12 @@ func (d *Devices) name(appeared []mounts.Mount) {
 			nodeDevices[m.Device] = path
 		}
 	}
-	d.nodeDevices = nodeDevices
+	// What lies below a mounted filesystem changes seldom (an array takes a spare), and asking for it costs more than the
+	// mount table.
+	if maps.Equal(nodeDevices, d.nodeDevices) && d.readAt.Sub(d.namedAt).Abs() < fsNamesKept {
+		return
+	}
+	d.nodeDevices, d.namedAt = nodeDevices, d.readAt
 	d.nodeNames = map[string]bool{}
 	for device := range nodeDevices {
 		for name := range mounts.Below(d.host, d.names[device]) {

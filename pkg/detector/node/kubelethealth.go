@@ -11,9 +11,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
-	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
@@ -53,9 +50,9 @@ type KubeletHealthOptions struct {
 
 // KubeletHealth asks the kubelet for its own health check, on the loopback interface.
 type KubeletHealth struct {
-	host    host.Host
 	options KubeletHealthOptions
 	client  *http.Client
+	process netProcess
 	memory  kubeletHealthMemory
 }
 
@@ -85,7 +82,7 @@ func NewKubeletHealth(h host.Host, o KubeletHealthOptions) *KubeletHealth {
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	return &KubeletHealth{host: h, options: o, client: client}
+	return &KubeletHealth{options: o, client: client, process: netProcess{host: h, name: "kubelet"}}
 }
 
 // Spec of the source kubelet-health.
@@ -250,14 +247,6 @@ func kubeletHealthHolds(i net.Interface, address netip.Addr) bool {
 
 // runs says whether a process of the host is called kubelet. It is asked only while none has answered.
 func (k *KubeletHealth) runs() bool {
-	names, err := filepath.Glob(k.host.Path("proc", "[0-9]*", "comm"))
-	if err != nil {
-		return false
-	}
-	for _, name := range names {
-		if comm, err := os.ReadFile(name); err == nil && strings.TrimSpace(string(comm)) == "kubelet" {
-			return true
-		}
-	}
-	return false
+	runs, err := k.process.everRan()
+	return err == nil && runs
 }

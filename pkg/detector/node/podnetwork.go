@@ -32,6 +32,25 @@ type netProcess struct {
 	name string
 	// pid where it was found last, so that the processes of the whole node are read only when it is gone.
 	pid int
+	// skip is how many more calls of everRan may trust that it was not there.
+	skip int
+}
+
+// netProcessSearch is for how many looks a process that was not there counts as not there: on a node that never has it
+// every search is in vain, and reads of all that runs there.
+const netProcessSearch = 6
+
+// everRan is runs for those who only want to know whether this is a node that has it. It notices some looks late.
+func (p *netProcess) everRan() (bool, error) {
+	if p.skip > 0 {
+		p.skip--
+		return false, nil
+	}
+	runs, err := p.runs()
+	if err == nil && !runs {
+		p.skip = netProcessSearch - 1
+	}
+	return runs, err
 }
 
 // errNoProcesses says that /proc has none at all, so that none is missing.
@@ -288,7 +307,7 @@ func (k *KubeProxy) Look(ctx context.Context) (tracking.Look, error) {
 		return tracking.Look{}, err
 	}
 	if !here && !k.memory.Seen {
-		if k.memory.Seen, err = k.process.runs(); err != nil {
+		if k.memory.Seen, err = k.process.everRan(); err != nil {
 			return tracking.Look{}, err
 		}
 		if !k.memory.Seen {

@@ -186,7 +186,7 @@ func (s *ServiceLog) follow(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-s.clock.After(wait):
+		case <-s.clock.After(s.until(wait)):
 		}
 	}
 }
@@ -211,6 +211,13 @@ func (s *ServiceLog) step(ctx context.Context, search *serviceSearcher) (time.Du
 	}
 	s.missing = 0
 	return servicePoll, err
+}
+
+// until is how long to the next multiple of a time: the logs of all services are read in one waking of the process,
+// since it is the waking that costs where nothing happens.
+func (s *ServiceLog) until(multiple time.Duration) time.Duration {
+	now := s.clock.Now()
+	return now.Truncate(multiple).Add(multiple).Sub(now)
 }
 
 // find takes the journal for the log where that has an entry of the service, else a file.

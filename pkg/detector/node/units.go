@@ -24,7 +24,10 @@ import (
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/tracking"
 )
 
-// Reasons of the source systemd-units.
+// Reasons of the source systemd-units. The source systemd-log states them too, from what systemd writes of the same
+// events, and neither stands back for the other: a finding belongs to its source, so that no restart is counted twice in
+// one, each source has to reach the catalogue's numbers by itself, and one is enough for a repair. Where both can see,
+// people find both with the same subject; where one cannot (no bus in the container, no journal), nothing is missed.
 const (
 	ReasonKubeletRepeatedRestart = "KubeletRepeatedRestart"
 	ReasonRuntimeRepeatedRestart = "RuntimeRepeatedRestart"

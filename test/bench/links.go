@@ -23,8 +23,8 @@ const (
 	samplePause = 5 * time.Second
 )
 
-// agentFigures are seconds from a link that is taken down.
-type agentFigures struct {
+// linkFigures are seconds from a link that is taken down.
+type linkFigures struct {
 	Samples int `json:"samples"`
 	// Finding is until a watcher sees the finding in the NodeHealth.
 	FindingP50 float64 `json:"findingSecondsP50"`
@@ -37,8 +37,8 @@ type agentFigures struct {
 	Confirm      float64 `json:"confirmSeconds"`
 }
 
-// measureAgents takes links down on several machines at once, each with an agent that looks with all detectors.
-func measureAgents(ctx context.Context, o options) (f *agentFigures, err error) {
+// measureLinks takes links down on several machines at once, each with an agent that looks with all detectors.
+func measureLinks(ctx context.Context, o options) (f *linkFigures, err error) {
 	if missing := machine.Missing(); missing != "" {
 		say("agents: NOT MEASURED: %s", missing)
 		return nil, nil
@@ -70,7 +70,7 @@ func measureAgents(ctx context.Context, o options) (f *agentFigures, err error) 
 	for i := range machines {
 		go func() {
 			var out outcome
-			out.findings, out.conditions, out.err = measureLinks(ctx, c, nodes[i].Name, fmt.Sprintf("bench%d", i), each)
+			out.findings, out.conditions, out.err = measureLink(ctx, c, nodes[i].Name, fmt.Sprintf("bench%d", i), each)
 			outcomes <- out
 		}()
 	}
@@ -85,11 +85,11 @@ func measureAgents(ctx context.Context, o options) (f *agentFigures, err error) 
 	return figuresOf(findings, conditions), nil
 }
 
-func figuresOf(findings, conditions []float64) *agentFigures {
+func figuresOf(findings, conditions []float64) *linkFigures {
 	sort.Float64s(findings)
 	sort.Float64s(conditions)
 	n := len(findings)
-	return &agentFigures{
+	return &linkFigures{
 		Samples: n, Confirm: confirm().Seconds(),
 		FindingP50: findings[n/2], FindingP99: findings[n*99/100], FindingMax: findings[n-1],
 		ConditionP50: conditions[n/2], ConditionP99: conditions[n*99/100], ConditionMax: conditions[n-1],
@@ -101,8 +101,8 @@ func confirm() time.Duration {
 	return reason.Confirm.For
 }
 
-// measureLinks takes the link of one machine down and up again.
-func measureLinks(ctx context.Context, c *cluster.Cluster, node, name string, times int) (findings, conditions []float64, err error) {
+// measureLink takes the link of one machine down and up again.
+func measureLink(ctx context.Context, c *cluster.Cluster, node, name string, times int) (findings, conditions []float64, err error) {
 	m, err := machine.New(name, c.Address())
 	if err != nil {
 		return nil, nil, err
@@ -202,14 +202,5 @@ func until(ctx context.Context, w watch.Interface, seen func(watch.Event) bool) 
 		case <-ctx.Done():
 			return time.Time{}, ctx.Err() //nolint:wrapcheck // only that it was interrupted
 		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err() //nolint:wrapcheck // only that it was interrupted
 	}
 }
