@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/host"
 )
 
 // Root is a folder that stands for a machine: what of it there is was recorded, or is written by a test.
@@ -55,17 +57,21 @@ func (r Root) KernelLog() (*KernelLog, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the recorded kernel log, %w", err)
 	}
-	return &KernelLog{file: file, buffer: bufio.NewWriterSize(file, 64<<10), boot: time.Now().Add(-time.Hour)}, nil
+	boot, err := host.New(string(r)).BootTime()
+	if err != nil {
+		return nil, err //nolint:wrapcheck // says what it did
+	}
+	return &KernelLog{file: file, buffer: bufio.NewWriterSize(file, 64<<10), boot: boot}, nil
 }
 
-// Kernel writes a line as the kernel itself does (facility 0), Program as a program that writes to /dev/kmsg (facility
-// 1, user).
-func (k *KernelLog) Kernel(line string) error  { return k.write(4, line) }
-func (k *KernelLog) Program(line string) error { return k.write(1<<3|4, line) }
+// Kernel writes a line as the kernel does.
+func (k *KernelLog) Kernel(line string) error { return k.KernelAt(time.Now(), line) }
 
-func (k *KernelLog) write(priority int, line string) error {
+// KernelAt writes a line as the kernel did at a time since the machine was booted.
+func (k *KernelLog) KernelAt(at time.Time, line string) error {
+	const warning = 4 // of the facility kern, 0
 	k.sequence++
-	_, err := fmt.Fprintf(k.buffer, "%d,%d,%d,-;%s\n", priority, k.sequence, time.Since(k.boot).Microseconds(), line)
+	_, err := fmt.Fprintf(k.buffer, "%d,%d,%d,-;%s\n", warning, k.sequence, at.Sub(k.boot).Microseconds(), line)
 	return err //nolint:wrapcheck // names the file
 }
 
