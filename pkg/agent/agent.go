@@ -282,7 +282,10 @@ func (a *Agent) saveState() {
 	if err == nil && string(text) == string(a.saved) {
 		return
 	}
-	if err = WriteState(a.o.StateFile, a.carried); err == nil {
+	if err == nil {
+		err = writeState(a.o.StateFile, text)
+	}
+	if err == nil {
 		a.saved = text
 		a.troubles.setState("")
 		return

@@ -27,7 +27,7 @@ type SourceState struct {
 // maxStateFile is far more than any state needs, in bytes.
 const maxStateFile = 8 << 20
 
-// ReadState reads what WriteState wrote; an empty State where there is none. A file that cannot be understood is an
+// ReadState reads what writeState wrote; an empty State where there is none. A file that cannot be understood is an
 // error, after which the agent begins anew.
 func ReadState(path string) (State, error) {
 	info, err := os.Stat(path)
@@ -51,12 +51,9 @@ func ReadState(path string) (State, error) {
 	return state, nil
 }
 
-// WriteState replaces the file as a whole, so that there is never half a state.
-func WriteState(path string, state State) error {
-	text, err := json.Marshal(state)
-	if err != nil {
-		return fmt.Errorf("writing the state, %w", err)
-	}
+// writeState replaces the file with a State as JSON, as a whole, so that there is never half a state. It does not wait
+// for the disk: what a crash of the machine loses is of a boot that has ended.
+func writeState(path string, text []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("writing the state, %w", err)
 	}

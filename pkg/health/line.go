@@ -18,6 +18,14 @@ const (
 // Streams lists the streams that have rules.
 var Streams = []Stream{StreamKmsg, StreamKubelet, StreamContainerd, StreamSystemd, StreamIPAMD, StreamKubeProxy}
 
+// Source is the name of the source that reads the stream, as a NodeHealth has it.
+func (s Stream) Source() string {
+	if s == StreamKmsg {
+		return "kernel-log"
+	}
+	return string(s) + "-log"
+}
+
 // LineRule says that a log line means a reason. They stand in reasons.yaml below the reason that they are for.
 type LineRule struct {
 	// Reason of the finding; of a family, ${name} stands for what the group of that name matched.

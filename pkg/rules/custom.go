@@ -284,7 +284,7 @@ func (c *Catalogue) readReason(p *problems, path string, r Rule) {
 	}
 	c.ownNames = append(c.ownNames, r.Reason)
 	own := p.override(path, Override{Confirm: r.Confirm, FatalFrom: r.FatalFrom, Clears: r.Clears}).apply(health.Reason{
-		Name: r.Reason, Category: r.Category, Severity: orWarning(r.Severity), Sources: []string{string(r.Stream)},
+		Name: r.Reason, Category: r.Category, Severity: orWarning(r.Severity), Sources: []string{r.Stream.Source()},
 		Confirm: health.Confirm{Count: 1}, Clears: health.Clears{By: health.ClearsByQuiet, Quiet: defaultQuiet},
 		Action: v1alpha1.ActionNone, Explanation: r.Explanation, Sample: r.Sample,
 	})

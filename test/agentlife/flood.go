@@ -12,16 +12,26 @@ import (
 // LastLine of a flood, which means another fault than the lines before it.
 const LastLine = "kernel BUG at mm/slub.c:4013!"
 
-// Flood writes lines into the kernel log of a machine as fast as it can, and one LastLine after them.
-func Flood(root Root, lines int) error {
+// Flood writes lines into the kernel log of a machine, and one LastLine after them: so many a second, 0 as fast as it
+// can.
+func Flood(root Root, lines, perSecond int) error {
 	log, err := root.KernelLog()
 	if err != nil {
 		return err
 	}
-	for range lines {
+	const turns = 50 // a second
+	began := time.Now()
+	for i := range lines {
 		if err := log.Kernel(OutOfMemory); err != nil {
 			return fmt.Errorf("writing the flood, %w", err)
 		}
+		if perSecond == 0 || (i+1)%(max(perSecond/turns, 1)) != 0 {
+			continue
+		}
+		if err := log.Flush(); err != nil {
+			return fmt.Errorf("writing the flood, %w", err)
+		}
+		time.Sleep(time.Until(began.Add(time.Duration(i+1) * time.Second / time.Duration(perSecond))))
 	}
 	if err := log.Kernel(LastLine); err != nil {
 		return fmt.Errorf("writing the flood, %w", err)

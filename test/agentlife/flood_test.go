@@ -13,7 +13,7 @@ func TestAFloodOfKernelLines(t *testing.T) {
 	n := newNode(t)
 	n.start()
 	n.sees("kernel-log")
-	require.NoError(t, Flood(n.root, lines))
+	require.NoError(t, Flood(n.root, lines, 0))
 	n.eventually("the last line is found", func() bool { return n.api.Count("kernel-log", "KernelBug") == 1 })
 	require.EqualValues(t, lines, n.api.Count("kernel-log", "OOMKilling"))
 	health, _ := n.api.Newest()

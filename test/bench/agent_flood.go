@@ -11,7 +11,10 @@ import (
 
 // agentFlood is how an agent bears a flood of kernel lines that all mean the same fault.
 type agentFlood struct {
-	Lines   int     `json:"lines"`
+	Lines int `json:"lines"`
+	// LinesPerSecond with which they were written; 0: as fast as that goes.
+	LinesPerSecond int `json:"linesPerSecond"`
+	// Seconds from the first line until the API server has the last.
 	Seconds float64 `json:"seconds"`
 	// BehindSeconds from the last line until the API server has it.
 	BehindSeconds float64 `json:"behindSeconds"`
@@ -21,7 +24,7 @@ type agentFlood struct {
 }
 
 // measureFlood writes the recorded kernel log of a machine while an agent follows it.
-func measureFlood(ctx context.Context, program string, lines int) (agentFlood, error) {
+func measureFlood(ctx context.Context, program string, lines, perSecond int) (agentFlood, error) {
 	dir, err := os.MkdirTemp("", "autorepair-bench-")
 	if err != nil {
 		return agentFlood{}, fmt.Errorf("making a folder, %w", err)
@@ -39,10 +42,10 @@ func measureFlood(ctx context.Context, program string, lines int) (agentFlood, e
 	if err := pause(ctx, 5*time.Second); err != nil {
 		return agentFlood{}, err
 	}
-	say("agent: a flood of %d lines", lines)
-	f := agentFlood{Lines: lines}
+	say("agent: a flood of %d lines, %d a second", lines, perSecond)
+	f := agentFlood{Lines: lines, LinesPerSecond: perSecond}
 	from := time.Now()
-	if err := agentlife.Flood(root, lines); err != nil {
+	if err := agentlife.Flood(root, lines, perSecond); err != nil {
 		return f, err
 	}
 	written := time.Now()

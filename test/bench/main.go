@@ -70,6 +70,9 @@ func command() *cobra.Command {
 
 func run(ctx context.Context, o options) error {
 	f := figures{Nodes: o.nodes, Sick: o.sick, MemoryMiB: map[int]float64{}}
+	if o.only != "" && o.only != onlyAgent {
+		return fmt.Errorf("--only=%q: write %s, or leave it out", o.only, onlyAgent)
+	}
 	if err := measureAgent(ctx, o.agentOptions, &f.Agent); err != nil {
 		return fmt.Errorf("measuring the agent, %w", err)
 	}

@@ -52,6 +52,7 @@ func newCheck() *cobra.Command {
 func printJSON(out io.Writer, sources []v1alpha1.Source, findings []v1alpha1.Finding) error {
 	encoder := json.NewEncoder(out)
 	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
 	return encoder.Encode(map[string]any{"sources": orEmpty(sources), "findings": orEmpty(findings)}) //nolint:wrapcheck // nothing to add
 }
 

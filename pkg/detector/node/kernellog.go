@@ -65,7 +65,7 @@ func (k *KernelLog) Spec() detector.Spec {
 	if k.options.Accelerators {
 		categories = append(categories, v1alpha1.CategoryAcceleratedHardware)
 	}
-	return detector.Spec{Name: "kernel-log", Categories: categories, Interval: netInterval(k.options.Interval, 10*time.Second)}
+	return detector.Spec{Name: health.StreamKmsg.Source(), Categories: categories, Interval: netInterval(k.options.Interval, 10*time.Second)}
 }
 
 // Start implements detector.Starter.

@@ -122,23 +122,22 @@ func NewServiceLogs(h host.Host, clk clock.Clock, lines LogLines, o ServiceLogsO
 	networking := []v1alpha1.Category{v1alpha1.CategoryNetworking}
 	var all []detector.Detector
 	for _, s := range []struct {
-		name       string
 		stream     health.Stream
 		categories []v1alpha1.Category
 		given      ServiceLogOptions
 		otherwise  ServiceLogOptions
 	}{
-		{"kubelet-log", health.StreamKubelet, kubelet, o.Kubelet, ServiceLogOptions{Units: []string{"kubelet.service"}, Files: []string{"/var/log/kubelet.log"}, Shared: serviceShared}},
-		{"containerd-log", health.StreamContainerd, runtime, o.Containerd, ServiceLogOptions{Units: []string{"containerd.service"}, Files: []string{"/var/log/containerd.log"}, Shared: serviceShared}},
-		{"systemd-log", health.StreamSystemd, runtime, o.Systemd, ServiceLogOptions{Shared: serviceShared}},
-		{"ipamd-log", health.StreamIPAMD, networking, o.IPAMD, ServiceLogOptions{Files: []string{"/var/log/aws-routed-eni/ipamd.log"}}},
-		{"kube-proxy-log", health.StreamKubeProxy, networking, o.KubeProxy, ServiceLogOptions{Files: []string{"/var/log/pods/kube-system_kube-proxy-*/kube-proxy/*.log"}}},
+		{health.StreamKubelet, kubelet, o.Kubelet, ServiceLogOptions{Units: []string{"kubelet.service"}, Files: []string{"/var/log/kubelet.log"}, Shared: serviceShared}},
+		{health.StreamContainerd, runtime, o.Containerd, ServiceLogOptions{Units: []string{"containerd.service"}, Files: []string{"/var/log/containerd.log"}, Shared: serviceShared}},
+		{health.StreamSystemd, runtime, o.Systemd, ServiceLogOptions{Shared: serviceShared}},
+		{health.StreamIPAMD, networking, o.IPAMD, ServiceLogOptions{Files: []string{"/var/log/aws-routed-eni/ipamd.log"}}},
+		{health.StreamKubeProxy, networking, o.KubeProxy, ServiceLogOptions{Files: []string{"/var/log/pods/kube-system_kube-proxy-*/kube-proxy/*.log"}}},
 	} {
 		if s.given.Units == nil && s.given.Files == nil && s.given.Shared == nil {
 			s.given = s.otherwise
 		}
 		all = append(all, &ServiceLog{
-			logFollower: newLogFollower(clk, lines, s.stream), name: s.name, stream: s.stream, categories: s.categories, host: h,
+			logFollower: newLogFollower(clk, lines, s.stream), name: s.stream.Source(), stream: s.stream, categories: s.categories, host: h,
 			options: s.given, interval: netInterval(o.Interval, 10*time.Second), passing: map[logKey]time.Time{},
 		})
 	}
