@@ -7,6 +7,12 @@ const (
 	// RepairRequestAnnotation on a Node or NodeClaim asks for a repair now. Its value is an Action:
 	// Replace or Reboot. It is removed when the repair is done.
 	RepairRequestAnnotation = Group + "/repair"
+	// PauseAnnotation on a NodePool lets no repair of its nodes start, and lets go those that can be. Its value is
+	// "true", or the time (RFC 3339) until which it holds.
+	PauseAnnotation = Group + "/pause"
+	// VetoUntilAnnotation beside karpenter.sh/do-not-repair says until when (RFC 3339) the veto holds. On its own it is
+	// a veto too, of our repairs alone. On a Node both are removed when the time has come, since Karpenter knows no end.
+	VetoUntilAnnotation = Group + "/do-not-repair-until"
 )
 
 // Annotations, labels and taints that the executor writes.
