@@ -35,6 +35,13 @@ func inMode(mode v1alpha1.Mode) func(*v1alpha1.RepairPolicy) {
 	return func(p *v1alpha1.RepairPolicy) { p.Spec.Mode = mode }
 }
 
+// resume is the command that ends a pause of the policy.
+const resume = `kubectl patch repairpolicy default --type merge -p '{"spec":{"mode":"Enforce","pausedUntil":null}}'`
+
+func pausedUntil(text string) func(*v1alpha1.RepairPolicy) {
+	return func(p *v1alpha1.RepairPolicy) { p.Spec.PausedUntil = text }
+}
+
 func terminatingFirst(p *v1alpha1.RepairPolicy) {
 	p.Spec.Replacement.Strategy = v1alpha1.StrategyTerminateFirstWhereNeeded
 }

@@ -68,7 +68,7 @@ func TestAdmission(t *testing.T) {
 			want: []string{"a"}, wantOrder: []string{"b"},
 		},
 		"one that another gate holds back does not take up the budget": {
-			in:   input([]Node{sick("a", at(ranked(9)), func(n *Node) { n.Vetoes = []Veto{{By: "x"}} }), sick("b", at())}, withPool(budgetOf("1"))),
+			in:   input([]Node{sick("a", at(ranked(9)), func(n *Node) { n.Vetoes = []Stop{{What: "x"}} }), sick("b", at())}, withPool(budgetOf("1"))),
 			want: []string{"b"}, wantOrder: []string{"a"},
 		},
 		"nor does one that needs none": {
@@ -217,7 +217,7 @@ func TestALowPriorityStarvesNobody(t *testing.T) {
 
 // What a pass says of those that it holds back must be what the next one finds, or conditions would flap.
 func TestThoseHeldBackAreExplainedByWhatThePassLeaves(t *testing.T) {
-	vetoed := func(n *Node) { n.Vetoes = []Veto{{By: "annotation"}} }
+	vetoed := func(n *Node) { n.Vetoes = []Stop{{What: "annotation"}} }
 	in := input([]Node{sick("a", judged(policy(open), judgement(ranked(5))), vetoed), sick("b", judged(policy(open), judgement()))}, withPool(budgetOf("1")))
 	got := Decide(in)
 	require.Equal(t, []string{"b"}, admitted(got))

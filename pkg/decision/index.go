@@ -28,6 +28,7 @@ type poolState struct {
 	name       string
 	object     *karpv1.NodePool // nil where there is none
 	unreadable []string
+	pauses     []Stop
 	// nodes that count towards percentages of a budget.
 	nodes    int
 	inFlight []flight
@@ -59,7 +60,7 @@ func newIndex(in Input) *index {
 		history:    newHistory(),
 	}
 	for name, pool := range in.NodePools {
-		ix.pools[name] = &poolState{name: name, object: pool.Object, unreadable: pool.Unreadable}
+		ix.pools[name] = &poolState{name: name, object: pool.Object, unreadable: pool.Unreadable, pauses: pool.Pauses}
 	}
 	for i := range in.Nodes {
 		ix.nodes[in.Nodes[i].NodeClaimUID] = &in.Nodes[i]

@@ -179,7 +179,7 @@ func drawNode(t *rapid.T, name string) Node {
 	n.ReschedulablePods = rapid.IntRange(0, 2).Draw(t, "pods")
 	n.DisruptionCost = float64(rapid.IntRange(0, 2).Draw(t, "cost"))
 	if flip("vetoed", 8) {
-		n.Vetoes = []Veto{{By: "annotation"}}
+		n.Vetoes = []Stop{{What: "annotation"}}
 	}
 	if flip("well", 2) {
 		return n

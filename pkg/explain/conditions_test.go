@@ -184,7 +184,7 @@ var stories = map[string]story{
 	"veto": {
 		now: time.Hour, findings: []v1alpha1.Finding{down("eth0")},
 		node: func(n *decision.Node) {
-			n.Vetoes = []decision.Veto{{By: "annotation karpenter.sh/do-not-repair on Node node-a"}}
+			n.Vetoes = []decision.Stop{{What: "annotation karpenter.sh/do-not-repair on Node node-a", By: "kubectl-annotate", LiftedBy: "kubectl annotate node node-a karpenter.sh/do-not-repair-"}}
 		},
 	},
 	"pool-static": {now: time.Hour, findings: []v1alpha1.Finding{down("eth0")}, pool: func(p *karpv1.NodePool) { p.Spec.Replicas = new(int64(3)) }},
@@ -198,7 +198,7 @@ var stories = map[string]story{
 	"several-blockers": {
 		now: time.Hour, findings: []v1alpha1.Finding{down("eth0")}, policies: inMode(v1alpha1.ModePaused),
 		node: func(n *decision.Node) {
-			n.Vetoes = []decision.Veto{{By: "annotation karpenter.sh/do-not-repair on Node node-a"}}
+			n.Vetoes = []decision.Stop{{What: "annotation karpenter.sh/do-not-repair on Node node-a", By: "kubectl-annotate", LiftedBy: "kubectl annotate node node-a karpenter.sh/do-not-repair-"}}
 		},
 		pool: func(p *karpv1.NodePool) { p.Spec.Disruption.Budgets[0].Nodes = "0" },
 	},
@@ -268,7 +268,7 @@ func TestAnOldDecisionDoesNotContradictTheDiagnosis(t *testing.T) {
 		Findings: sick.findings,
 	}
 	early := policies.Diagnose(start, diagnosis.Subject{Name: "a", Health: health})
-	sick.node = func(n *decision.Node) { n.Vetoes = []decision.Veto{{By: "annotation"}} }
+	sick.node = func(n *decision.Node) { n.Vetoes = []decision.Stop{{What: "annotation"}} }
 	old := decision.Decide(sick.surroundings(start, early)).Decisions[0]
 	require.Equal(t, decision.BlockerTolerating, old.Blockers[0].Reason)
 

@@ -60,7 +60,8 @@ func TestMissingDefinitionsAreNamedWithWhatToApply(t *testing.T) {
 	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("NodeHealth"), meta.RESTScopeRoot)
 	err := CheckKinds(mapper)
 	require.EqualError(t, err, "the API server does not know RepairPolicy.autorepair.sh: kubectl apply --server-side -f pkg/apis/crds\n"+
-		"the API server does not know NodeRepair.autorepair.sh: kubectl apply --server-side -f pkg/apis/crds")
+		"the API server does not know NodeRepair.autorepair.sh: kubectl apply --server-side -f pkg/apis/crds\n"+
+		"the API server does not know RepairPause.autorepair.sh: kubectl apply --server-side -f pkg/apis/crds")
 	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("RepairPolicy"), meta.RESTScopeRoot)
 	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("NodeRepair"), meta.RESTScopeRoot)
 	require.NoError(t, CheckKinds(mapper))

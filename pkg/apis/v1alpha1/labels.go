@@ -10,9 +10,11 @@ const (
 	// PauseAnnotation on a NodePool lets no repair of its nodes start, and lets go those that can be. Its value is
 	// "true", or the time (RFC 3339) until which it holds.
 	PauseAnnotation = Group + "/pause"
-	// VetoUntilAnnotation beside karpenter.sh/do-not-repair says until when (RFC 3339) the veto holds. On its own it is
-	// a veto too, of our repairs alone. On a Node both are removed when the time has come, since Karpenter knows no end.
-	VetoUntilAnnotation = Group + "/do-not-repair-until"
+	// VetoAnnotation on a Node keeps it from being repaired by us: "true", or the time (RFC 3339) until which it holds.
+	// Beside karpenter.sh/do-not-repair, which is a veto too, the time is that of both, and both are removed from the
+	// Node when it has come, since Karpenter knows no end. On a Node that our guard or fence has marked with
+	// karpenter.sh/do-not-repair only this one can be told from ours.
+	VetoAnnotation = Group + "/do-not-repair"
 )
 
 // Annotations, labels and taints that the executor writes.
