@@ -154,7 +154,7 @@ type Decision struct {
 	Note string
 	// Blockers, every one, in the order of the gates.
 	Blockers []Blocker
-	// Score orders: priority + age past eligibility / 30 min.
+	// Score orders: priority + age past eligibility / 30 min - repairs that failed within a day.
 	Score float64
 }
 

@@ -258,9 +258,30 @@ func TestGates(t *testing.T) {
 			in: input(withOthers(node("b")), withPool(cpuLimit("12", "8")), withRepairs(repair("b", v1alpha1.PhaseProvisioning))),
 			want: want{{
 				Reason:   BlockerNodePoolLimits,
-				Message:  `NodePool "default" has no room for a replacement: limit of cpu is 12, and with one it would use 16`,
-				LiftedBy: `raise spec.limits of NodePool "default", or set replacement.strategy: TerminateFirstWhereNeeded in the RepairPolicy`,
+				Message:  `NodePool "default" has no room for a replacement: limit of cpu is 12, and with one it would use 16; there will be room once the nodes that are leaving are gone`,
+				LiftedBy: `raise spec.limits of NodePool "default", or wait`,
 			}},
+		},
+		"nor does the node go first for it, where the policy allows that": {
+			in: input(append([]Node{sick("a", judged(policy(terminatingFirst), judgement()))}, node("b")), withPool(cpuLimit("12", "8")),
+				withRepairs(repair("b", v1alpha1.PhaseProvisioning))),
+			want: want{{
+				Reason:   BlockerNodePoolLimits,
+				Message:  `NodePool "default" has no room for a replacement: limit of cpu is 12, and with one it would use 16; there will be room once the nodes that are leaving are gone`,
+				LiftedBy: `raise spec.limits of NodePool "default", or wait`,
+			}},
+		},
+		"nor while somebody else's node leaves": {
+			in: input(append([]Node{sick("a", judged(policy(terminatingFirst), judgement()))}, node("b", func(n *Node) { n.Deleting = true })), withPool(cpuLimit("8", "8"))),
+			want: want{{
+				Reason:   BlockerNodePoolLimits,
+				Message:  `NodePool "default" has no room for a replacement: limit of cpu is 8, and with one it would use 12; there will be room once the nodes that are leaving are gone`,
+				LiftedBy: `raise spec.limits of NodePool "default", or wait`,
+			}},
+		},
+		"a pool at its limits stays so while another node goes first": {
+			in: input(append([]Node{sick("a", judged(policy(terminatingFirst), judgement()))}, node("b", func(n *Node) { n.Deleting = true })), withPool(cpuLimit("8", "8")),
+				withRepairs(repair("b", v1alpha1.PhaseTerminating, func(r *v1alpha1.NodeRepair) { r.Spec.TerminateFirst = true }))),
 		},
 		"one that Karpenter counts already does not take it up twice": {
 			in: input(withOthers(node("b")), withPool(cpuLimit("12", "8")), withRepairs(repair("b", v1alpha1.PhaseWaiting, func(r *v1alpha1.NodeRepair) {
@@ -272,6 +293,18 @@ func TestGates(t *testing.T) {
 		},
 		"at the limits the node goes first where the policy allows it": {
 			in: input(one(judged(policy(terminatingFirst), judgement())), withPool(cpuLimit("8", "8"))),
+		},
+
+		"a node that went first holds the budget until its place is refilled": {
+			in: input(one(), withPool(budgetOf("1")), withRepairs(repair("gone", v1alpha1.PhaseReleasing, func(r *v1alpha1.NodeRepair) { r.Spec.TerminateFirst = true }))),
+			want: want{{
+				Reason:   BlockerBudget,
+				Message:  `budget of NodePool "default" (nodes: "1") admits 1 disruption for reason Unhealthy, 1 in flight (gone: repair repair-gone)`,
+				LiftedBy: `raise the budget for reason Unhealthy in spec.disruption.budgets of NodePool "default"`,
+			}},
+		},
+		"and not any longer": {
+			in: input(one(), withPool(budgetOf("1")), withRepairs(repair("gone", v1alpha1.PhaseVerifying, func(r *v1alpha1.NodeRepair) { r.Spec.TerminateFirst = true }))),
 		},
 
 		"a budget of zero blocks": {
