@@ -2,6 +2,7 @@ package decision
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -80,14 +81,7 @@ func (ix *index) countsTowardsDomains(node *Node) bool {
 }
 
 // failing says whether a node has a fault that its policy acts on, now or later. A person's request is no fault.
-func failing(node *Node) bool {
-	for _, j := range node.Verdict.Judgements {
-		if j.Acts() && !j.Requested() {
-			return true
-		}
-	}
-	return false
-}
+func failing(node *Node) bool { return slices.ContainsFunc(node.Verdict.Judgements, isFault) }
 
 // gateCorrelated closes while a domain of the node is suspect, that is, while so many of its nodes are sick that the
 // fault is taken for one that they share, and as many repairs are at work there as its record allows: one at first,
@@ -119,12 +113,11 @@ func gateCorrelated(ix *index, c *candidate) []Blocker {
 				LiftedBy: liftByRequest,
 			})
 		case w.repairing >= width:
-			retryAt, when := w.nextEnd(state, ix.in.Now)
 			out = append(out, Blocker{
 				Reason: BlockerCorrelated,
 				Message: fmt.Sprintf("%s: %s at a time until replacements prove healthy, %d at work; looked at again %s",
-					why, plural(width, "repair"), w.repairing, when),
-				RetryAt:  retryAt,
+					why, plural(width, "repair"), w.repairing, w.whenNext()),
+				RetryAt:  w.nextEnd,
 				LiftedBy: liftByRequest,
 			})
 		}

@@ -148,12 +148,15 @@ func (ix *index) addRepair(repair *v1alpha1.NodeRepair) {
 		ix.addToPool(pool, repair)
 	}
 	ends := endOf(repair)
+	if !ends.After(ix.in.Now) {
+		ends = time.Time{} // past its time, so it may end at any moment
+	}
 	for _, d := range ix.domainsOfRepair(repair) {
 		state := ix.domain(d)
 		if repair.Finished() {
 			state.record.add(repair, ix.in.Now)
 		}
-		if !repair.Finished() || ends.After(ix.in.Now) {
+		if !repair.Finished() || !ends.IsZero() {
 			state.works(domainRepair{reason: repair.Spec.Cause.Reason, node: ix.nodes[repair.Spec.NodeClaim.UID], ends: ends})
 		}
 	}

@@ -1,11 +1,13 @@
 package decision
 
 import (
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/diagnosis"
 )
 
 // Defaults of RepairPolicy.spec.correlatedFailure, for policies that were not defaulted by the API server.
@@ -64,8 +66,10 @@ func (t threshold) suspects(state *domainState) bool {
 type wave struct {
 	all     bool
 	reasons map[string]bool
-	// repairing counts the repairs at work that belong to the wave.
+	// repairing counts the repairs at work that belong to the wave; nextEnd is when the first of them ends, zero where
+	// none is known to.
 	repairing int
+	nextEnd   time.Time
 }
 
 // waveOf gives the wave of a suspect domain.
@@ -93,9 +97,7 @@ func (s *domainState) waveOf(limit threshold) *wave {
 	}
 	w.all = len(w.reasons) == 0 || limit.exceeded(rest, s.nodes)
 	for _, repair := range s.repairs {
-		if w.repairs(repair) {
-			w.repairing++
-		}
+		w.works(repair)
 	}
 	if s.waves == nil {
 		s.waves = map[threshold]*wave{}
@@ -108,24 +110,22 @@ func (s *domainState) waveOf(limit threshold) *wave {
 func faults(node *Node) map[string]bool {
 	out := map[string]bool{}
 	for _, j := range node.Verdict.Judgements {
-		if j.Acts() && !j.Requested() {
+		if isFault(j) {
 			out[j.Finding.Reason] = true
 		}
 	}
 	return out
 }
 
+// isFault says whether a policy acts on a finding, now or later. A person's request is no fault.
+func isFault(j diagnosis.Judgement) bool { return j.Acts() && !j.Requested() }
+
 // has says whether a node is sick of what the wave is made of.
 func (w *wave) has(node *Node) bool {
 	if w.all {
 		return true
 	}
-	for reason := range faults(node) {
-		if w.reasons[reason] {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(node.Verdict.Judgements, func(j diagnosis.Judgement) bool { return isFault(j) && w.reasons[j.Finding.Reason] })
 }
 
 // repairs says whether a repair belongs to the wave. One of which the reason is not known does.
@@ -133,25 +133,26 @@ func (w *wave) repairs(r domainRepair) bool {
 	return w.all || r.reason == "" || w.reasons[r.reason] || (r.node != nil && w.has(r.node))
 }
 
-// nextEnd gives when the first of the wave's repairs ends, and says it in words; zero where that is not known.
-func (w *wave) nextEnd(state *domainState, now time.Time) (at time.Time, when string) {
-	for _, repair := range state.repairs {
-		if w.repairs(repair) && repair.ends.After(now) {
-			at = earlier(at, repair.ends)
-		}
+// works counts a repair at work, if it belongs to the wave.
+func (w *wave) works(r domainRepair) {
+	if w.repairs(r) {
+		w.repairing++
+		w.nextEnd = earlier(w.nextEnd, r.ends)
 	}
-	if at.IsZero() {
-		return at, "when one of them ends"
+}
+
+// whenNext says when the first of the wave's repairs ends.
+func (w *wave) whenNext() string {
+	if w.nextEnd.IsZero() {
+		return "when one of them ends"
 	}
-	return at, "when one of them ends, at " + stamp(at) + " at the earliest"
+	return "when one of them ends, at " + stamp(w.nextEnd) + " at the earliest"
 }
 
 // works adds a repair to the domain.
 func (s *domainState) works(repair domainRepair) {
 	s.repairs = append(s.repairs, repair)
 	for _, w := range s.waves {
-		if w.repairs(repair) {
-			w.repairing++
-		}
+		w.works(repair)
 	}
 }
