@@ -30,10 +30,12 @@ func TestColumns(t *testing.T) {
 	putNodeHealths(t, c, daysAgo)
 	putRepairPolicies(t, c, daysAgo)
 	putNodeRepairs(t, c, daysAgo)
+	putRepairPauses(t, c)
 
 	var out strings.Builder
 	for _, command := range []string{
 		"get nodehealths", "get nodehealths -o wide", "get repairpolicies", "get repairpolicies -o wide", "get noderepairs", "get noderepairs -o wide",
+		"get repairpauses",
 	} {
 		shown, err := c.Kubectl(t.Context(), strings.Fields(command)...)
 		require.NoError(t, err)
@@ -79,6 +81,17 @@ func putRepairPolicies(t *testing.T, c *cluster.Cluster, daysAgo func(int) metav
 		ready.Type, ready.LastTransitionTime = v1alpha1.PolicyConditionReady, daysAgo(1)
 		policy.Status = v1alpha1.RepairPolicyStatus{NodeClaims: 12, Unhealthy: 1, Conditions: []metav1.Condition{ready}}
 		require.NoError(t, c.Client.Status().Update(t.Context(), policy))
+	}
+}
+
+func putRepairPauses(t *testing.T, c *cluster.Cluster) {
+	t.Helper()
+	for name, spec := range map[string]v1alpha1.RepairPauseSpec{
+		"stop": {}, "upgrade": {Until: "2030-01-31T18:00:00Z", Reason: "network upgrade, ask the platform team"},
+	} {
+		pause := &v1alpha1.RepairPause{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: spec}
+		require.NoError(t, c.Client.Create(t.Context(), pause))
+		deleteAtEnd(t, c, pause)
 	}
 }
 

@@ -63,7 +63,7 @@ func New(m manager.Manager, clk clock.WithTicker, found *snapshot.Discovery, ser
 		conditions.NewController(clk, kubeClient, recorder, board, changed),
 		policystatus.NewController(clk, kubeClient, known, lo.Map(health.Reasons, func(r health.Reason, _ int) string { return r.Name })),
 		guard.NewController(clk, kubeClient, found.Karpenter),
-		disruption.NewController(clk, kubeClient, apiReader, unhealthy, board, series.ObserveDecision),
+		disruption.NewController(clk, kubeClient, apiReader, unhealthy, board, gatherer.Stops, series.ObserveDecision),
 		execution.NewController(kubeClient, executor),
 		history.NewController(clk, kubeClient, keepRepairs, keepRepairsFor),
 		janitor.NewController(clk, kubeClient, apiReader, executor),

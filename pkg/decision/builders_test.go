@@ -35,6 +35,13 @@ func inMode(mode v1alpha1.Mode) func(*v1alpha1.RepairPolicy) {
 	return func(p *v1alpha1.RepairPolicy) { p.Spec.Mode = mode }
 }
 
+// resume is the command that ends a pause of the policy.
+const resume = `kubectl patch repairpolicy default --type merge -p '{"spec":{"mode":"Enforce","pausedUntil":null}}'`
+
+func pausedUntil(text string) func(*v1alpha1.RepairPolicy) {
+	return func(p *v1alpha1.RepairPolicy) { p.Spec.PausedUntil = text }
+}
+
 func terminatingFirst(p *v1alpha1.RepairPolicy) {
 	p.Spec.Replacement.Strategy = v1alpha1.StrategyTerminateFirstWhereNeeded
 }
@@ -216,10 +223,38 @@ func repair(nodeClaim string, phase v1alpha1.Phase, options ...func(*v1alpha1.No
 		},
 		Status: v1alpha1.NodeRepairStatus{Phase: phase, Domains: []string{"nodepool=default"}},
 	}
+	if phase == v1alpha1.PhaseSucceeded {
+		verifiedAs(v1alpha1.VerifiedHealthy)(&r)
+	}
 	for _, option := range options {
 		option(&r)
 	}
 	return r
+}
+
+func verifiedAs(reason string) func(*v1alpha1.NodeRepair) {
+	return func(r *v1alpha1.NodeRepair) {
+		r.Status.Conditions = []metav1.Condition{{Type: v1alpha1.RepairConditionVerified, Status: metav1.ConditionTrue, Reason: reason}}
+	}
+}
+
+func causedBy(reason string) func(*v1alpha1.NodeRepair) {
+	return func(r *v1alpha1.NodeRepair) { r.Spec.Cause.Reason = reason }
+}
+
+// sickOf gives judgements the reason.
+func sickOf(reason string) func(*diagnosis.Judgement) {
+	return func(j *diagnosis.Judgement) { j.Finding.Reason = reason }
+}
+
+func reserved(n *Node) { n.CapacityType = karpv1.CapacityTypeReserved }
+
+func capacityTypes(types ...string) func(*karpv1.NodePool) {
+	return func(p *karpv1.NodePool) {
+		p.Spec.Template.Spec.Requirements = []karpv1.NodeSelectorRequirementWithMinValues{
+			{Key: karpv1.CapacityTypeLabelKey, Operator: corev1.NodeSelectorOpIn, Values: types},
+		}
+	}
 }
 
 func endedAgo(d time.Duration) func(*v1alpha1.NodeRepair) {

@@ -9,7 +9,8 @@ import (
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/diagnosis"
 )
 
-// scorePeriod is the wait that outweighs one point of priority.
+// scorePeriod is the wait that outweighs one point of priority, and one failed repair of the node: those that were not
+// tried yet go before those that were tried in vain.
 const scorePeriod = 30 * time.Minute
 
 // Decide says of every sick node whether it is repaired now, and if not, everything that stands in the way. The same
@@ -87,6 +88,7 @@ func (ix *index) candidate(node *Node) *candidate {
 	if age := ix.in.Now.Sub(c.deciding.EligibleAt); age > 0 {
 		c.score += float64(age) / float64(scorePeriod)
 	}
+	c.score -= float64(len(ix.history.failures(node, ix.in.Now)))
 	return c
 }
 

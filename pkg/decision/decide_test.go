@@ -68,7 +68,7 @@ func TestAdmission(t *testing.T) {
 			want: []string{"a"}, wantOrder: []string{"b"},
 		},
 		"one that another gate holds back does not take up the budget": {
-			in:   input([]Node{sick("a", at(ranked(9)), func(n *Node) { n.Vetoes = []Veto{{By: "x"}} }), sick("b", at())}, withPool(budgetOf("1"))),
+			in:   input([]Node{sick("a", at(ranked(9)), func(n *Node) { n.Vetoes = []Stop{{What: "x"}} }), sick("b", at())}, withPool(budgetOf("1"))),
 			want: []string{"b"}, wantOrder: []string{"a"},
 		},
 		"nor does one that needs none": {
@@ -158,6 +158,39 @@ func TestWhatIsDone(t *testing.T) {
 			in:         input([]Node{sick("a", judged(policy(terminatingFirst), judgement()))}, withPool(cpuLimit("7", "4"))),
 			wantAction: v1alpha1.ActionReplace, wantTerminateFirst: true, wantNote: `NodePool "default" is at its limits, so the node goes first`,
 		},
+		"a node of reserved capacity goes first where its NodePool takes no other": {
+			in:         input([]Node{sick("a", reserved, judged(policy(terminatingFirst), judgement()))}, withPool(capacityTypes("reserved"))),
+			wantAction: v1alpha1.ActionReplace, wantTerminateFirst: true,
+			wantNote: `the node holds a place of a capacity reservation and NodePool "default" takes no other capacity, so it goes first: whether the reservation has a second place for the replacement cannot be seen`,
+		},
+		"where the NodePool takes other capacity too the replacement comes first": {
+			in:         input([]Node{sick("a", reserved, judged(policy(terminatingFirst), judgement()))}, withPool(capacityTypes("reserved", "on-demand"))),
+			wantAction: v1alpha1.ActionReplace,
+		},
+		"so it does where the NodePool says nothing of capacity": {
+			in:         input([]Node{sick("a", reserved, judged(policy(terminatingFirst), judgement()))}),
+			wantAction: v1alpha1.ActionReplace,
+		},
+		"and for a node of other capacity": {
+			in:         input([]Node{sick("a", judged(policy(terminatingFirst), judgement()))}, withPool(capacityTypes("reserved"))),
+			wantAction: v1alpha1.ActionReplace,
+		},
+		"a node of reserved capacity is replaced first where the policy allows nothing else, and says what may come of it": {
+			in:         input([]Node{sick("a", reserved)}, withPool(capacityTypes("reserved"))),
+			wantAction: v1alpha1.ActionReplace,
+			wantNote:   `the replacement needs a second place in the capacity reservation, which NodePool "default" alone uses: if the reservation is full, set replacement.strategy: TerminateFirstWhereNeeded in the RepairPolicy`,
+		},
+		"one whose pods need no new node says nothing of it": {
+			in:         input([]Node{sick("a", reserved, func(n *Node) { n.ReschedulablePods = 0 })}, withPool(capacityTypes("reserved"))),
+			wantAction: v1alpha1.ActionReplace,
+		},
+		"launches that failed never let a node go first": {
+			in: input([]Node{sick("a", judged(policy(terminatingFirst), judgement()))}, withPool(cpuLimit("8", "4")), withRepairs(
+				repair("a", v1alpha1.PhaseFailed, named("1"), endedAgo(3*time.Hour), noReplacementStood),
+				repair("a", v1alpha1.PhaseFailed, named("2"), endedAgo(2*time.Hour), noReplacementStood),
+			)),
+			wantAction: v1alpha1.ActionReplace,
+		},
 		"the rule's drain bound holds": {
 			in:         input([]Node{sick("a", judged(policy(), judgement(bounded(time.Minute))))}),
 			wantAction: v1alpha1.ActionReplace, wantDrainBound: new(time.Minute),
@@ -183,6 +216,15 @@ func TestWhatIsDone(t *testing.T) {
 			require.Equal(t, tt.wantTerminateFirst, got.TerminateFirst)
 			require.Equal(t, tt.wantNote, got.Note)
 			require.Equal(t, tt.wantDrainBound, got.DrainBound)
+		})
+	}
+}
+
+// noReplacementStood: each was withdrawn because it did not launch.
+func noReplacementStood(r *v1alpha1.NodeRepair) {
+	for i := range 3 {
+		r.Status.Replacements = append(r.Status.Replacements, v1alpha1.ReplacementStatus{
+			NodeClaim: fmt.Sprintf("new-%d", i), WithdrawnAt: r.Status.FinishedAt, Message: "it did not launch within 1m30s",
 		})
 	}
 }
@@ -217,7 +259,7 @@ func TestALowPriorityStarvesNobody(t *testing.T) {
 
 // What a pass says of those that it holds back must be what the next one finds, or conditions would flap.
 func TestThoseHeldBackAreExplainedByWhatThePassLeaves(t *testing.T) {
-	vetoed := func(n *Node) { n.Vetoes = []Veto{{By: "annotation"}} }
+	vetoed := func(n *Node) { n.Vetoes = []Stop{{What: "annotation"}} }
 	in := input([]Node{sick("a", judged(policy(open), judgement(ranked(5))), vetoed), sick("b", judged(policy(open), judgement()))}, withPool(budgetOf("1")))
 	got := Decide(in)
 	require.Equal(t, []string{"b"}, admitted(got))

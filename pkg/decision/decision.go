@@ -23,6 +23,8 @@ const (
 	BlockerPolicyConflict    BlockerReason = "PolicyConflict"    // several policies of equal weight select it
 	BlockerPolicyInvalid     BlockerReason = "PolicyInvalid"     // the policy cannot be used as written
 	BlockerPaused            BlockerReason = "Paused"            // the policy is Paused
+	BlockerAllPaused         BlockerReason = "AllPaused"         // a RepairPause stops all repairs
+	BlockerNodePoolPaused    BlockerReason = "NodePoolPaused"    // autorepair.sh/pause on the NodePool
 	BlockerDryRun            BlockerReason = "DryRun"            // the policy is DryRun
 	BlockerVeto              BlockerReason = "Vetoed"            // karpenter.sh/do-not-repair on the Node
 	BlockerNoNode            BlockerReason = "NodeNotRegistered" // Karpenter's registration timeout owns it
@@ -57,12 +59,6 @@ type Blocker struct {
 	LiftedBy string
 }
 
-// Veto keeps one node from being repaired.
-type Veto struct {
-	// By is what holds the veto, for example "annotation karpenter.sh/do-not-repair on Node a".
-	By string
-}
-
 // Node is one NodeClaim of Karpenter's, sick or not.
 type Node struct {
 	NodeClaim    string
@@ -72,6 +68,8 @@ type Node struct {
 	Zone         string
 	InstanceType string
 	Image        string
+	// CapacityType as Karpenter labels it: on-demand, spot or reserved; empty where it is not known.
+	CapacityType string
 
 	Initialized bool
 	// Deleting: the NodeClaim has a deletion timestamp or the instance is terminating.
@@ -87,7 +85,8 @@ type Node struct {
 	Verdict diagnosis.Verdict
 	// Requested: a person asked for the repair, so toleration does not apply.
 	Requested bool
-	Vetoes    []Veto
+	// Vetoes of this node, those that have ended included.
+	Vetoes []Stop
 	// PodBlockers say, one sentence each, which pods may not be disrupted now. Only gathered for sick nodes.
 	PodBlockers []string
 	// TerminationGracePeriod of the NodeClaim itself, which bounds its drain as a rule's drainBound does.
@@ -105,6 +104,8 @@ type Node struct {
 // NodePool is a NodePool of Karpenter's.
 type NodePool struct {
 	Object *karpv1.NodePool
+	// Pauses of the NodePool, those that have ended included.
+	Pauses []Stop
 	// Unreadable says what could not be read; it closes a gate.
 	Unreadable []string
 }
@@ -123,7 +124,9 @@ type Karpenter struct {
 
 // Input is everything that a decision rests on.
 type Input struct {
-	Now       time.Time
+	Now time.Time
+	// Pauses of all repairs, those that have ended included.
+	Pauses    []Stop
 	Nodes     []Node
 	NodePools map[string]NodePool
 	// Repairs, finished and unfinished, that are still kept.
@@ -151,7 +154,7 @@ type Decision struct {
 	Note string
 	// Blockers, every one, in the order of the gates.
 	Blockers []Blocker
-	// Score orders: priority + age past eligibility / 30 min.
+	// Score orders: priority + age past eligibility / 30 min - repairs that failed within a day.
 	Score float64
 }
 

@@ -2,17 +2,11 @@ package decision
 
 import (
 	"fmt"
+	"slices"
 	"strings"
-
-	"k8s.io/apimachinery/pkg/util/intstr"
+	"time"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
-)
-
-// Defaults of RepairPolicy.spec.correlatedFailure, for policies that were not defaulted by the API server.
-const (
-	defaultMinNodes     = 3
-	defaultMaxUnhealthy = "20%"
 )
 
 // domain is everything that shares one thing which may be what is broken.
@@ -22,10 +16,21 @@ func (d domain) String() string { return d.kind + "=" + d.name }
 
 // domainState is how a domain fares.
 type domainState struct {
-	nodes, sick int
-	// repairing counts repairs that have not ended; a repair ends when its replacement has proved healthy.
-	repairing int
-	record    record
+	nodes int
+	sick  []*Node
+	// repairs that have not ended. A repair ends when its replacement has proved healthy; one that proved nothing keeps
+	// its place for as long as the proof would have taken.
+	repairs []domainRepair
+	record  record
+	waves   map[threshold]*wave // reckoned when first asked for
+}
+
+// domainRepair is one repair at work in a domain.
+type domainRepair struct {
+	reason string
+	node   *Node // nil where it is gone
+	// ends is when it ends, if all goes well; zero where that is not known yet.
+	ends time.Time
 }
 
 // Domains names what a node shares with others, as kind=name: nodepool, zone, instance-type, image. What is not known
@@ -76,34 +81,28 @@ func (ix *index) countsTowardsDomains(node *Node) bool {
 }
 
 // failing says whether a node has a fault that its policy acts on, now or later. A person's request is no fault.
-func failing(node *Node) bool {
-	for _, j := range node.Verdict.Judgements {
-		if j.Acts() && !j.Requested() {
-			return true
-		}
-	}
-	return false
-}
+func failing(node *Node) bool { return slices.ContainsFunc(node.Verdict.Judgements, isFault) }
 
 // gateCorrelated closes while a domain of the node is suspect, that is, while so many of its nodes are sick that the
 // fault is taken for one that they share, and as many repairs are at work there as its record allows: one at first,
 // twice as many with each replacement that proved healthy, and one again after a pause when one turned out sick too.
-// A repair that a person asked for goes through.
+// A node that is sick of something else than the wave goes through, and so does a repair that a person asked for.
 func gateCorrelated(ix *index, c *candidate) []Blocker {
 	if c.requested || c.repair != nil {
 		return nil
 	}
-	limits := v1alpha1.CorrelatedFailureSpec{}
-	if policy := c.node.Verdict.Policy; policy != nil {
-		limits = policy.Spec.CorrelatedFailure
-	}
+	limit := thresholdOf(c.node)
 	var out []Blocker
 	for _, d := range domainsOf(c.node) {
 		state := ix.domain(d)
-		if !suspect(limits, state) {
+		if !limit.suspects(state) {
 			continue
 		}
-		why := fmt.Sprintf("%s is suspect with %d of %s sick", d, state.sick, plural(state.nodes, "node"))
+		w := state.waveOf(limit)
+		if !w.has(c.node) {
+			continue
+		}
+		why := fmt.Sprintf("%s is suspect with %d of %s sick", d, len(state.sick), plural(state.nodes, "node"))
 		width, pausedUntil := state.record.width(), state.record.pausedUntil()
 		switch {
 		case pausedUntil.After(ix.in.Now):
@@ -113,36 +112,15 @@ func gateCorrelated(ix *index, c *candidate) []Blocker {
 				RetryAt:  pausedUntil,
 				LiftedBy: liftByRequest,
 			})
-		case state.repairing >= width:
+		case w.repairing >= width:
 			out = append(out, Blocker{
 				Reason: BlockerCorrelated,
-				Message: fmt.Sprintf("%s: %s at a time until replacements prove healthy, %d at work",
-					why, plural(width, "repair"), state.repairing),
+				Message: fmt.Sprintf("%s: %s at a time until replacements prove healthy, %d at work; looked at again %s",
+					why, plural(width, "repair"), w.repairing, w.whenNext()),
+				RetryAt:  w.nextEnd,
 				LiftedBy: liftByRequest,
 			})
 		}
 	}
 	return out
-}
-
-func suspect(limits v1alpha1.CorrelatedFailureSpec, state *domainState) bool {
-	minNodes := int32(defaultMinNodes)
-	if limits.MinNodes != nil {
-		minNodes = *limits.MinNodes
-	}
-	if state.nodes < int(minNodes) {
-		return false
-	}
-	maxUnhealthy := intstr.FromString(defaultMaxUnhealthy)
-	if limits.MaxUnhealthy != nil {
-		maxUnhealthy = *limits.MaxUnhealthy
-	}
-	if maxUnhealthy.Type == intstr.Int {
-		return state.sick > maxUnhealthy.IntValue()
-	}
-	percent, err := intstr.GetScaledValueFromIntOrPercent(&maxUnhealthy, 100, false)
-	if err != nil {
-		percent = 0 // the policy is invalid, which another gate says; here any sick node is one too many
-	}
-	return state.sick*100 > percent*state.nodes
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 )
@@ -126,19 +127,33 @@ func TestSuspectDomainsAreRepairedBySlowStart(t *testing.T) {
 	}{
 		"one probe at first": {
 			in: input(zone()), want: 1,
-			wantMessage: "zone=z1 is suspect with 8 of 8 nodes sick: 1 repair at a time until replacements prove healthy, 1 at work",
+			wantMessage: "zone=z1 is suspect with 8 of 8 nodes sick: 1 repair at a time until replacements prove healthy, 1 at work; looked at again when one of them ends",
 		},
 		"none beside the probe": {
 			in: input(zone(), withRepairs(repair("x", v1alpha1.PhaseWaiting, ofZone))), want: 0,
-			wantMessage: "zone=z1 is suspect with 8 of 8 nodes sick: 1 repair at a time until replacements prove healthy, 1 at work",
+			wantMessage: "zone=z1 is suspect with 8 of 8 nodes sick: 1 repair at a time until replacements prove healthy, 1 at work; looked at again when one of them ends",
 		},
 		"none until the probe's replacement has proved healthy": {
 			in: input(zone(), withRepairs(repair("x", v1alpha1.PhaseVerifying, ofZone))), want: 0,
-			wantMessage: "zone=z1 is suspect with 8 of 8 nodes sick: 1 repair at a time until replacements prove healthy, 1 at work",
+			wantMessage: "zone=z1 is suspect with 8 of 8 nodes sick: 1 repair at a time until replacements prove healthy, 1 at work; looked at again when one of them ends",
+		},
+		"which says when that will be": {
+			in: input(zone(), withRepairs(repair("x", v1alpha1.PhaseVerifying, ofZone, releasedAgo(2*time.Minute)))), want: 0,
+			wantMessage: "zone=z1 is suspect with 8 of 8 nodes sick: 1 repair at a time until replacements prove healthy, 1 at work; looked at again when one of them ends, at 2026-01-02T12:03:00Z at the earliest",
+			wantRetryAt: noon.Add(3 * time.Minute),
+		},
+		"a repair that proved nothing keeps its place for as long": {
+			in: input(zone(), withRepairs(repair("x", v1alpha1.PhaseSucceeded, ofZone, endedAgo(2*time.Minute), verifiedAs(v1alpha1.VerifiedNotNeeded)))), want: 0,
+			wantMessage: "zone=z1 is suspect with 8 of 8 nodes sick: 1 repair at a time until replacements prove healthy, 1 at work; looked at again when one of them ends, at 2026-01-02T12:03:00Z at the earliest",
+			wantRetryAt: noon.Add(3 * time.Minute),
+		},
+		"and makes the next no wider": {
+			in: input(zone(), withRepairs(repair("x", v1alpha1.PhaseSucceeded, ofZone, endedAgo(5*time.Minute), verifiedAs(v1alpha1.VerifiedReplacementGone)))), want: 1,
+			wantMessage: "zone=z1 is suspect with 8 of 8 nodes sick: 1 repair at a time until replacements prove healthy, 1 at work; looked at again when one of them ends",
 		},
 		"two when it has": {
 			in: input(zone(), withRepairs(past(v1alpha1.PhaseSucceeded)...)), want: 2,
-			wantMessage: "zone=z1 is suspect with 8 of 8 nodes sick: 2 repairs at a time until replacements prove healthy, 2 at work",
+			wantMessage: "zone=z1 is suspect with 8 of 8 nodes sick: 2 repairs at a time until replacements prove healthy, 2 at work; looked at again when one of them ends",
 		},
 		"none for a while when it turned out sick too": {
 			in: input(zone(), withRepairs(past(v1alpha1.PhaseSucceeded, v1alpha1.PhaseFailed, v1alpha1.PhaseFailed, v1alpha1.PhaseFailed)...)), want: 0,
@@ -147,11 +162,11 @@ func TestSuspectDomainsAreRepairedBySlowStart(t *testing.T) {
 		},
 		"one again after the pause": {
 			in: input(zone(), withRepairs(past(v1alpha1.PhaseSucceeded, v1alpha1.PhaseFailed)...)), want: 1,
-			wantMessage: "zone=z1 is suspect with 8 of 8 nodes sick: 1 repair at a time until replacements prove healthy, 1 at work",
+			wantMessage: "zone=z1 is suspect with 8 of 8 nodes sick: 1 repair at a time until replacements prove healthy, 1 at work; looked at again when one of them ends",
 		},
 		"a repair that has not recorded its domains yet counts in those of its node": {
 			in: input(zone(), withRepairs(repair("sick-7", "", func(r *v1alpha1.NodeRepair) { r.Status.Domains = nil }))), want: 0,
-			wantMessage: "zone=z1 is suspect with 8 of 8 nodes sick: 1 repair at a time until replacements prove healthy, 1 at work",
+			wantMessage: "zone=z1 is suspect with 8 of 8 nodes sick: 1 repair at a time until replacements prove healthy, 1 at work; looked at again when one of them ends",
 		},
 	}
 	for name, tt := range tests {
@@ -167,6 +182,12 @@ func TestSuspectDomainsAreRepairedBySlowStart(t *testing.T) {
 				require.Equal(t, tt.wantRetryAt, d.Blockers[0].RetryAt)
 			}
 		})
+	}
+}
+
+func releasedAgo(d time.Duration) func(*v1alpha1.NodeRepair) {
+	return func(r *v1alpha1.NodeRepair) {
+		r.Status.Conditions = []metav1.Condition{{Type: v1alpha1.RepairConditionReleased, Status: metav1.ConditionTrue, LastTransitionTime: *metaAgo(d)}}
 	}
 }
 

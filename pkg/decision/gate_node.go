@@ -8,19 +8,6 @@ import (
 // maxNamed is how many of a list a sentence names.
 const maxNamed = 3
 
-// gateVeto closes while somebody keeps this node from being repaired.
-func gateVeto(_ *index, c *candidate) []Blocker {
-	var out []Blocker
-	for _, veto := range c.node.Vetoes {
-		out = append(out, Blocker{
-			Reason:   BlockerVeto,
-			Message:  "vetoed by " + veto.By,
-			LiftedBy: "remove the " + veto.By,
-		})
-	}
-	return out
-}
-
 // gateRegistered leaves NodeClaims that never registered to Karpenter, which deletes them by its own timeout.
 func gateRegistered(_ *index, c *candidate) []Blocker {
 	if c.node.NodeName != "" {

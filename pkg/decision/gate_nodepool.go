@@ -83,25 +83,42 @@ func gatePoolStatic(_ *index, c *candidate) []Blocker {
 	}}
 }
 
-// gatePoolLimits closes where the NodePool's limits leave no room for a replacement.
+// gatePoolLimits closes where the NodePool's limits leave no room for a replacement. Where only what is under way takes
+// the room, it comes back by itself, and the node does not go first for it.
 func gatePoolLimits(_ *index, c *candidate) []Blocker {
 	exceeded := limitExceeded(c)
 	if exceeded == "" || c.terminateFirst {
 		return nil
 	}
+	message := fmt.Sprintf("NodePool %q has no room for a replacement: %s", c.pool.name, exceeded)
+	if limitExceededInTheEnd(c) == "" {
+		return []Blocker{{
+			Reason:   BlockerNodePoolLimits,
+			Message:  message + "; there will be room once the nodes that are leaving are gone",
+			LiftedBy: fmt.Sprintf("raise spec.limits of NodePool %q, or wait", c.pool.name),
+		}}
+	}
 	return []Blocker{{
 		Reason:  BlockerNodePoolLimits,
-		Message: fmt.Sprintf("NodePool %q has no room for a replacement: %s", c.pool.name, exceeded),
+		Message: message,
 		LiftedBy: fmt.Sprintf("raise spec.limits of NodePool %q, or set replacement.strategy: TerminateFirstWhereNeeded in the RepairPolicy",
 			c.pool.name),
 	}}
 }
 
-// mustTerminateFirst says whether the node has to go before its replacement comes, and why, where the policy allows it.
+// mustTerminateFirst says whether the node has to go before its replacement comes, and why, where the policy allows it. It
+// rests on what the node and its NodePool are, never on how earlier repairs or launches went.
 func (ix *index) mustTerminateFirst(c *candidate) (must bool, why string) {
 	policy := c.node.Verdict.Policy
-	if policy == nil || policy.Spec.Replacement.Strategy != v1alpha1.StrategyTerminateFirstWhereNeeded ||
-		c.action != v1alpha1.ActionReplace {
+	if policy == nil || c.action != v1alpha1.ActionReplace {
+		return false, ""
+	}
+	reserved := takesOnlyReserved(c)
+	if policy.Spec.Replacement.Strategy != v1alpha1.StrategyTerminateFirstWhereNeeded {
+		if reserved && c.needsReplacement() && !isStatic(c.pool) {
+			return false, fmt.Sprintf("the replacement needs a second place in the capacity reservation, which NodePool %q alone uses: "+
+				"if the reservation is full, set replacement.strategy: TerminateFirstWhereNeeded in the RepairPolicy", c.pool.name)
+		}
 		return false, ""
 	}
 	switch {
@@ -109,18 +126,65 @@ func (ix *index) mustTerminateFirst(c *candidate) (must bool, why string) {
 		return true, "the NodeClaim belongs to no NodePool, so it goes first"
 	case isStatic(c.pool):
 		return true, fmt.Sprintf("NodePool %q is static, so the node goes first", c.pool.name)
-	case limitExceeded(c) != "":
+	case limitExceededInTheEnd(c) != "":
 		return true, fmt.Sprintf("NodePool %q is at its limits, so the node goes first", c.pool.name)
+	case reserved && c.needsReplacement():
+		return true, fmt.Sprintf("the node holds a place of a capacity reservation and NodePool %q takes no other capacity, so it goes first: "+
+			"whether the reservation has a second place for the replacement cannot be seen", c.pool.name)
 	default:
 		return false, ""
 	}
+}
+
+// takesOnlyReserved says whether the node is of reserved capacity and its NodePool takes no other, so that a replacement
+// can come up nowhere but in a reservation. How much of a reservation is used stands nowhere in the API.
+func takesOnlyReserved(c *candidate) bool {
+	if c.node.CapacityType != karpv1.CapacityTypeReserved || c.pool.object == nil {
+		return false
+	}
+	template := c.pool.object.Spec.Template
+	if label, ok := template.Labels[karpv1.CapacityTypeLabelKey]; ok {
+		return label == karpv1.CapacityTypeReserved
+	}
+	return !takes(template.Spec.Requirements, karpv1.CapacityTypeOnDemand) && !takes(template.Spec.Requirements, karpv1.CapacityTypeSpot)
+}
+
+// takes says whether requirements admit a capacity type. A requirement that cannot be read admits it: in doubt the
+// replacement comes first.
+func takes(requirements []karpv1.NodeSelectorRequirementWithMinValues, capacityType string) bool {
+	for i := range requirements {
+		if requirements[i].Key != karpv1.CapacityTypeLabelKey {
+			continue
+		}
+		has := slices.Contains(requirements[i].Values, capacityType)
+		switch requirements[i].Operator {
+		case corev1.NodeSelectorOpIn:
+			if !has {
+				return false
+			}
+		case corev1.NodeSelectorOpNotIn:
+			if has {
+				return false
+			}
+		case corev1.NodeSelectorOpDoesNotExist:
+			return false
+		default:
+		}
+	}
+	return true
 }
 
 func isStatic(pool *poolState) bool { return pool.object != nil && pool.object.Spec.Replicas != nil }
 
 // limitExceeded names the first limit that a replacement as large as the node would exceed, counting those that are
 // on their way; empty where there is room, or none is needed.
-func limitExceeded(c *candidate) string {
+func limitExceeded(c *candidate) string { return c.exceeds(nil) }
+
+// limitExceededInTheEnd is limitExceeded as it will be once every replacement that is under way has taken the place of
+// its node.
+func limitExceededInTheEnd(c *candidate) string { return c.exceeds(c.pool.leaving) }
+
+func (c *candidate) exceeds(without corev1.ResourceList) string {
 	if c.pool.object == nil || c.repair != nil || !c.needsReplacement() {
 		return ""
 	}
@@ -133,6 +197,7 @@ func limitExceeded(c *candidate) string {
 	replacement := replacementOf(c.node)
 	for _, name := range names {
 		limit, used := limits[name], c.pool.used(name)
+		used.Sub(without[name])
 		used.Add(c.pool.launching[name])
 		used.Add(replacement[name])
 		if used.Cmp(limit) > 0 {

@@ -34,7 +34,7 @@ func PolicyBlockers(now time.Time, verdict diagnosis.Verdict, action v1alpha1.Ac
 	}
 	var out []Blocker
 	for _, blockers := range [][]Blocker{
-		tolerating(now, verdict, requested), noPolicy(verdict), conflict(verdict), invalid(verdict), mode(verdict, action),
+		tolerating(now, verdict, requested), noPolicy(verdict), conflict(verdict), invalid(verdict), mode(now, verdict, action),
 	} {
 		out = append(out, blockers...)
 	}
@@ -108,20 +108,19 @@ func invalid(verdict diagnosis.Verdict) []Blocker {
 }
 
 // mode closes where the policy only looks on.
-func mode(verdict diagnosis.Verdict, action v1alpha1.Action) []Blocker {
+func mode(now time.Time, verdict diagnosis.Verdict, action v1alpha1.Action) []Blocker {
 	if verdict.Policy == nil {
 		return nil
 	}
 	name := verdict.Policy.Name
-	lift := fmt.Sprintf("set mode: Enforce in RepairPolicy %q", name)
 	switch verdict.Policy.Spec.Mode {
 	case v1alpha1.ModePaused:
-		return []Blocker{{Reason: BlockerPaused, Message: fmt.Sprintf("RepairPolicy %q is Paused", name), LiftedBy: lift}}
+		return pausedBy(verdict.Policy, now)
 	case v1alpha1.ModeDryRun:
 		return []Blocker{{
 			Reason:   BlockerDryRun,
 			Message:  fmt.Sprintf("RepairPolicy %q is in mode DryRun: it %s", name, wouldDo(verdict.Deciding, action)),
-			LiftedBy: lift,
+			LiftedBy: fmt.Sprintf("set mode: Enforce in RepairPolicy %q", name),
 		}}
 	default:
 		return nil

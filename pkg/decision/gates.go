@@ -6,7 +6,9 @@ type gate func(*index, *candidate) []Blocker
 // gates in the order in which people see them. Every one is asked about every sick node.
 var gates = []gate{
 	gatePolicy,             // toleration, no policy, conflict, invalid, Paused, DryRun
-	gateVeto,               // somebody said no
+	gateAllPaused,          // somebody stopped everything
+	gatePoolPaused,         // or the NodePool
+	gateVeto,               // or said no to this node
 	gateRegistered,         // Karpenter's registration timeout owns what never registered
 	gateStandalone,         // nobody refills a NodeClaim without a NodePool
 	gatePoolExists,         // no NodePool, no budget and no template

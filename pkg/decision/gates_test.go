@@ -85,8 +85,58 @@ func TestGates(t *testing.T) {
 		"a paused policy blocks": {
 			in: input(one(judged(paused, judgement()))),
 			want: want{{
-				Reason: BlockerPaused, Message: `RepairPolicy "default" is Paused`, LiftedBy: `set mode: Enforce in RepairPolicy "default"`,
+				Reason: BlockerPaused, Message: `RepairPolicy "default" is Paused`, LiftedBy: resume,
 			}},
+		},
+		"a policy that is paused until a time says so": {
+			in: input(one(judged(policy(inMode(v1alpha1.ModePaused), pausedUntil("2026-01-02T13:00:00Z")), judgement()))),
+			want: want{{
+				Reason: BlockerPaused, Message: `RepairPolicy "default" is Paused until 2026-01-02T13:00:00Z`, RetryAt: noon.Add(time.Hour), LiftedBy: resume,
+			}},
+		},
+		"a pause of a policy lifts itself": {
+			in: input(one(judged(policy(inMode(v1alpha1.ModePaused), pausedUntil("2026-01-02T12:00:00Z")), judgement()))),
+		},
+		"a pause of a policy whose end cannot be read has none": {
+			in: input(one(judged(policy(inMode(v1alpha1.ModePaused), pausedUntil("tomorrow")), judgement()))),
+			want: want{{
+				Reason:   BlockerPaused,
+				Message:  `RepairPolicy "default" is Paused; pausedUntil "tomorrow" is no time, so it has no end: write for example "2030-01-31T18:00:00Z"`,
+				LiftedBy: resume,
+			}},
+		},
+		"a RepairPause stops everything": {
+			in: input(one(), func(in *Input) {
+				in.Pauses = []Stop{
+					{What: `RepairPause "over"`, Until: ago(0)},
+					{What: `RepairPause "upgrade"`, By: "kubectl-create", Why: "ask Ann", Until: noon.Add(time.Hour), LiftedBy: "kubectl delete repairpause upgrade"},
+				}
+			}),
+			want: want{{
+				Reason:   BlockerAllPaused,
+				Message:  `all repairs are stopped by RepairPause "upgrade" until 2026-01-02T13:00:00Z, set by kubectl-create: ask Ann`,
+				RetryAt:  noon.Add(time.Hour),
+				LiftedBy: "kubectl delete repairpause upgrade",
+			}},
+		},
+		"a RepairPause that has ended stops nothing": {
+			in: input(one(), func(in *Input) { in.Pauses = []Stop{{What: "x", Until: ago(time.Second)}} }),
+		},
+		"a pause of the NodePool blocks": {
+			in: input(one(), func(in *Input) {
+				in.NodePools["default"] = NodePool{Object: pool("default"), Pauses: []Stop{{What: "annotation autorepair.sh/pause on NodePool default", LiftedBy: "x"}}}
+			}),
+			want: want{{
+				Reason: BlockerNodePoolPaused, Message: "repairs of the NodePool are stopped by annotation autorepair.sh/pause on NodePool default", LiftedBy: "x",
+			}},
+		},
+		"a pause of another NodePool does not": {
+			in: input(one(), func(in *Input) {
+				in.NodePools["other"] = NodePool{Object: pool("other"), Pauses: []Stop{{What: "x"}}}
+			}),
+		},
+		"a veto that has ended is none": {
+			in: input(one(func(n *Node) { n.Vetoes = []Stop{{What: "x", Until: ago(time.Second)}} })),
 		},
 		"a policy in dry run says what it would do": {
 			in: input(one(judged(policy(inMode(v1alpha1.ModeDryRun)), judgement()))),
@@ -99,14 +149,16 @@ func TestGates(t *testing.T) {
 		"a policy that enforces does not": {in: input(one(judged(policy(inMode(v1alpha1.ModeEnforce)), judgement())))},
 
 		"a veto blocks": {
-			in: input(one(func(n *Node) { n.Vetoes = []Veto{{By: "annotation karpenter.sh/do-not-repair on Node a"}} })),
+			in: input(one(func(n *Node) {
+				n.Vetoes = []Stop{{What: "annotation karpenter.sh/do-not-repair on Node a", By: "kubectl-annotate", LiftedBy: "kubectl annotate node a karpenter.sh/do-not-repair-"}}
+			})),
 			want: want{{
-				Reason: BlockerVeto, Message: "vetoed by annotation karpenter.sh/do-not-repair on Node a",
-				LiftedBy: "remove the annotation karpenter.sh/do-not-repair on Node a",
+				Reason: BlockerVeto, Message: "vetoed by annotation karpenter.sh/do-not-repair on Node a, set by kubectl-annotate",
+				LiftedBy: "kubectl annotate node a karpenter.sh/do-not-repair-",
 			}},
 		},
 		"a veto on another node does not": {
-			in: input(withOthers(node("b", func(n *Node) { n.Vetoes = []Veto{{By: "annotation"}} }))),
+			in: input(withOthers(node("b", func(n *Node) { n.Vetoes = []Stop{{What: "annotation"}} }))),
 		},
 
 		"a NodeClaim without a Node is left to Karpenter": {
@@ -206,9 +258,30 @@ func TestGates(t *testing.T) {
 			in: input(withOthers(node("b")), withPool(cpuLimit("12", "8")), withRepairs(repair("b", v1alpha1.PhaseProvisioning))),
 			want: want{{
 				Reason:   BlockerNodePoolLimits,
-				Message:  `NodePool "default" has no room for a replacement: limit of cpu is 12, and with one it would use 16`,
-				LiftedBy: `raise spec.limits of NodePool "default", or set replacement.strategy: TerminateFirstWhereNeeded in the RepairPolicy`,
+				Message:  `NodePool "default" has no room for a replacement: limit of cpu is 12, and with one it would use 16; there will be room once the nodes that are leaving are gone`,
+				LiftedBy: `raise spec.limits of NodePool "default", or wait`,
 			}},
+		},
+		"nor does the node go first for it, where the policy allows that": {
+			in: input(append([]Node{sick("a", judged(policy(terminatingFirst), judgement()))}, node("b")), withPool(cpuLimit("12", "8")),
+				withRepairs(repair("b", v1alpha1.PhaseProvisioning))),
+			want: want{{
+				Reason:   BlockerNodePoolLimits,
+				Message:  `NodePool "default" has no room for a replacement: limit of cpu is 12, and with one it would use 16; there will be room once the nodes that are leaving are gone`,
+				LiftedBy: `raise spec.limits of NodePool "default", or wait`,
+			}},
+		},
+		"nor while somebody else's node leaves": {
+			in: input(append([]Node{sick("a", judged(policy(terminatingFirst), judgement()))}, node("b", func(n *Node) { n.Deleting = true })), withPool(cpuLimit("8", "8"))),
+			want: want{{
+				Reason:   BlockerNodePoolLimits,
+				Message:  `NodePool "default" has no room for a replacement: limit of cpu is 8, and with one it would use 12; there will be room once the nodes that are leaving are gone`,
+				LiftedBy: `raise spec.limits of NodePool "default", or wait`,
+			}},
+		},
+		"a pool at its limits stays so while another node goes first": {
+			in: input(append([]Node{sick("a", judged(policy(terminatingFirst), judgement()))}, node("b", func(n *Node) { n.Deleting = true })), withPool(cpuLimit("8", "8")),
+				withRepairs(repair("b", v1alpha1.PhaseTerminating, func(r *v1alpha1.NodeRepair) { r.Spec.TerminateFirst = true }))),
 		},
 		"one that Karpenter counts already does not take it up twice": {
 			in: input(withOthers(node("b")), withPool(cpuLimit("12", "8")), withRepairs(repair("b", v1alpha1.PhaseWaiting, func(r *v1alpha1.NodeRepair) {
@@ -220,6 +293,18 @@ func TestGates(t *testing.T) {
 		},
 		"at the limits the node goes first where the policy allows it": {
 			in: input(one(judged(policy(terminatingFirst), judgement())), withPool(cpuLimit("8", "8"))),
+		},
+
+		"a node that went first holds the budget until its place is refilled": {
+			in: input(one(), withPool(budgetOf("1")), withRepairs(repair("gone", v1alpha1.PhaseReleasing, func(r *v1alpha1.NodeRepair) { r.Spec.TerminateFirst = true }))),
+			want: want{{
+				Reason:   BlockerBudget,
+				Message:  `budget of NodePool "default" (nodes: "1") admits 1 disruption for reason Unhealthy, 1 in flight (gone: repair repair-gone)`,
+				LiftedBy: `raise the budget for reason Unhealthy in spec.disruption.budgets of NodePool "default"`,
+			}},
+		},
+		"and not any longer": {
+			in: input(one(), withPool(budgetOf("1")), withRepairs(repair("gone", v1alpha1.PhaseVerifying, func(r *v1alpha1.NodeRepair) { r.Spec.TerminateFirst = true }))),
 		},
 
 		"a budget of zero blocks": {
@@ -531,7 +616,7 @@ func TestEveryGateIsEvaluated(t *testing.T) {
 	in := input([]Node{sick("a",
 		judged(policy(inMode(v1alpha1.ModePaused)), judgement(eligibleAgo(-time.Minute))),
 		func(n *Node) {
-			n.Vetoes = []Veto{{By: "annotation"}}
+			n.Vetoes = []Stop{{What: "annotation"}}
 			n.PodBlockers = []string{"pod"}
 			n.Unreadable = []string{"something"}
 		},

@@ -28,6 +28,7 @@ type poolState struct {
 	name       string
 	object     *karpv1.NodePool // nil where there is none
 	unreadable []string
+	pauses     []Stop
 	// nodes that count towards percentages of a budget.
 	nodes    int
 	inFlight []flight
@@ -35,6 +36,9 @@ type poolState struct {
 	standing corev1.ResourceList
 	// launching is what replacements will take up that Karpenter does not count yet.
 	launching corev1.ResourceList
+	// leaving is what nodes take up that go by themselves: ours whose replacements stand, or come, beside them, and
+	// those that somebody else is removing.
+	leaving   corev1.ResourceList
 	record    record
 	allowance *allowance // reckoned when first asked for
 }
@@ -59,7 +63,7 @@ func newIndex(in Input) *index {
 		history:    newHistory(),
 	}
 	for name, pool := range in.NodePools {
-		ix.pools[name] = &poolState{name: name, object: pool.Object, unreadable: pool.Unreadable}
+		ix.pools[name] = &poolState{name: name, object: pool.Object, unreadable: pool.Unreadable, pauses: pool.Pauses}
 	}
 	for i := range in.Nodes {
 		ix.nodes[in.Nodes[i].NodeClaimUID] = &in.Nodes[i]
@@ -113,6 +117,9 @@ func (ix *index) addNode(node *Node) {
 	if len(node.Capacity) > 0 && pool.limited() {
 		pool.standing = plus(pool.standing, replacementOf(node))
 	}
+	if node.Deleting && ix.unfinished[node.NodeClaimUID] == nil {
+		pool.leaves(node)
+	}
 	if countsTowardsBudget(node) {
 		pool.nodes++
 		if f, ok := ix.flightOf(node); ok {
@@ -127,7 +134,7 @@ func (ix *index) addNode(node *Node) {
 		state := ix.domain(d)
 		state.nodes++
 		if sick {
-			state.sick++
+			state.sick = append(state.sick, node)
 		}
 	}
 }
@@ -137,17 +144,37 @@ func (ix *index) addRepair(repair *v1alpha1.NodeRepair) {
 	pool := ix.pool(repair.Spec.NodePool)
 	if repair.Finished() {
 		pool.record.add(repair, ix.in.Now)
-	} else if needsRoom(repair) {
-		if node, ok := ix.nodes[repair.Spec.NodeClaim.UID]; ok {
-			pool.launching = plus(pool.launching, replacementOf(node))
-		}
+	} else {
+		ix.addToPool(pool, repair)
+	}
+	ends := endOf(repair)
+	if !ends.After(ix.in.Now) {
+		ends = time.Time{} // past its time, so it may end at any moment
 	}
 	for _, d := range ix.domainsOfRepair(repair) {
 		state := ix.domain(d)
 		if repair.Finished() {
 			state.record.add(repair, ix.in.Now)
-		} else {
-			state.repairing++
+		}
+		if !repair.Finished() || !ends.IsZero() {
+			state.works(domainRepair{reason: repair.Spec.Cause.Reason, node: ix.nodes[repair.Spec.NodeClaim.UID], ends: ends})
+		}
+	}
+}
+
+// addToPool counts a repair at work into its NodePool.
+func (ix *index) addToPool(pool *poolState, repair *v1alpha1.NodeRepair) {
+	node, stands := ix.nodes[repair.Spec.NodeClaim.UID]
+	switch {
+	case !stands && repair.Spec.TerminateFirst && repair.HoldsBudget():
+		// The node has gone first, and nothing has come in its place yet.
+		pool.inFlight = append(pool.inFlight, flight{
+			uid: repair.Spec.NodeClaim.UID, what: repair.Spec.NodeClaim.Name + ": repair " + repair.Name, repair: repair, leaving: true,
+		})
+	case stands && !repair.Spec.TerminateFirst && repair.HoldsBudget() && repair.Spec.Replacements > 0:
+		pool.leaves(node)
+		if needsRoom(repair) {
+			pool.launching = plus(pool.launching, replacementOf(node))
 		}
 	}
 }
@@ -159,12 +186,20 @@ func (ix *index) admit(c *candidate) {
 	}
 	if c.needsReplacement() && !c.terminateFirst {
 		c.pool.launching = plus(c.pool.launching, replacementOf(c.node))
+		c.pool.leaves(c.node)
 	}
 	for _, d := range domainsOf(c.node) {
-		ix.domain(d).repairing++
+		ix.domain(d).works(domainRepair{reason: c.deciding.Finding.Reason, node: c.node})
 	}
 	if ix.in.Budgets != nil && countsTowardsBudget(c.node) {
 		c.pool.allowanceOf(ix).remaining--
+	}
+}
+
+// leaves counts a node among those that go, as far as it is counted among those that stand.
+func (p *poolState) leaves(node *Node) {
+	if len(node.Capacity) > 0 && p.limited() {
+		p.leaving = plus(p.leaving, replacementOf(node))
 	}
 }
 

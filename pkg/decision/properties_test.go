@@ -92,17 +92,28 @@ func requireWithinBudgets(t *rapid.T, in Input, got Result) {
 // person asked for, or whose policies do not suspect it, go through.
 func requireWithinWidths(t *rapid.T, in Input, got Result) {
 	ix := newIndex(in)
-	held := map[domain]int{}
+	held, beside := map[domain]map[threshold]int{}, map[domain]int{}
 	for _, d := range got.Decisions {
 		if !d.Admitted || isRequested(&d.Node) {
 			continue
 		}
 		for _, dom := range domainsOf(&d.Node) {
-			if state := ix.domain(dom); suspect(d.Node.Verdict.Policy.Spec.CorrelatedFailure, state) {
-				held[dom]++
-				require.False(t, state.record.pausedUntil().After(in.Now))
-				require.LessOrEqual(t, state.repairing+held[dom], state.record.width(), "%s", dom)
+			limit, state := thresholdOf(&d.Node), ix.domain(dom)
+			if !limit.suspects(state) {
+				continue
 			}
+			w := state.waveOf(limit)
+			if !w.has(&d.Node) {
+				beside[dom]++
+				require.False(t, limit.exceeded(beside[dom], state.nodes), "%s lets more through beside the wave than without it", dom)
+				continue
+			}
+			if _, ok := held[dom]; !ok {
+				held[dom] = map[threshold]int{}
+			}
+			held[dom][limit]++
+			require.False(t, state.record.pausedUntil().After(in.Now))
+			require.LessOrEqual(t, w.repairing+held[dom][limit], state.record.width(), "%s", dom)
 		}
 	}
 }
@@ -123,6 +134,7 @@ func requireNextPassStartsNothingTwice(t *rapid.T, in Input, got Result) {
 			r.Spec.NodePool, r.Spec.Action, r.Spec.TerminateFirst = d.Node.NodePool, d.Action, d.TerminateFirst
 			r.Spec.Replacements = int32(min(d.Node.ReschedulablePods, 1))
 			r.Status.Domains = Domains(d.Node)
+			r.Spec.Cause.Reason = d.Node.Verdict.Deciding.Finding.Reason
 			r.CreationTimestamp = metaAt(in.Now)
 		}))
 	}
@@ -179,7 +191,7 @@ func drawNode(t *rapid.T, name string) Node {
 	n.ReschedulablePods = rapid.IntRange(0, 2).Draw(t, "pods")
 	n.DisruptionCost = float64(rapid.IntRange(0, 2).Draw(t, "cost"))
 	if flip("vetoed", 8) {
-		n.Vetoes = []Veto{{By: "annotation"}}
+		n.Vetoes = []Stop{{What: "annotation"}}
 	}
 	if flip("well", 2) {
 		return n
@@ -190,6 +202,7 @@ func drawNode(t *rapid.T, name string) Node {
 	j := judgement(
 		eligibleAgo(time.Duration(rapid.IntRange(-30, 90).Draw(t, "eligible"))*time.Minute),
 		ranked(int32(rapid.IntRange(0, 3).Draw(t, "priority"))),
+		sickOf(rapid.SampledFrom([]string{"InterfaceNotUp", "InterfaceNotUp", "InterfaceNotUp", "KernelDeadlock", "DiskSlow"}).Draw(t, "reason")),
 		acting(rapid.SampledFrom([]v1alpha1.Action{v1alpha1.ActionReplace, v1alpha1.ActionReplace, v1alpha1.ActionReboot, v1alpha1.ActionNone}).Draw(t, "action")))
 	if flip("ruleless", 10) {
 		ruleless(&j)
@@ -211,6 +224,7 @@ func drawRepair(t *rapid.T, i int, nodes []Node) v1alpha1.NodeRepair {
 		"", v1alpha1.PhaseWaiting, v1alpha1.PhaseTerminating, v1alpha1.PhaseVerifying, v1alpha1.PhaseSucceeded, v1alpha1.PhaseFailed, v1alpha1.PhaseCanceled,
 	}).Draw(t, "phase"), named(fmt.Sprintf("r%d", i)))
 	r.Status.Domains = domains
+	r.Spec.Cause.Reason = rapid.SampledFrom([]string{"", "InterfaceNotUp", "KernelDeadlock"}).Draw(t, "cause")
 	if len(nodes) > i {
 		r.Spec.NodePool = nodes[i].NodePool
 	}

@@ -52,10 +52,10 @@ func TestRecheck(t *testing.T) {
 			want: []BlockerReason{BlockerPolicyInvalid},
 		},
 		"a veto lets go": {
-			in: of(sick("a", func(n *Node) { n.Vetoes = []Veto{{By: "annotation"}} })), want: []BlockerReason{BlockerVeto},
+			in: of(sick("a", func(n *Node) { n.Vetoes = []Stop{{What: "annotation"}} })), want: []BlockerReason{BlockerVeto},
 		},
 		"several reasons are all told": {
-			in:   of(node("a", judged(policy(inMode(v1alpha1.ModePaused))), func(n *Node) { n.Vetoes = []Veto{{By: "annotation"}} })),
+			in:   of(node("a", judged(policy(inMode(v1alpha1.ModePaused))), func(n *Node) { n.Vetoes = []Stop{{What: "annotation"}} })),
 			want: []BlockerReason{BlockerRecovered, BlockerVeto},
 		},
 		"a NodePool that is gone lets go": {

@@ -184,8 +184,41 @@ var stories = map[string]story{
 	"veto": {
 		now: time.Hour, findings: []v1alpha1.Finding{down("eth0")},
 		node: func(n *decision.Node) {
-			n.Vetoes = []decision.Veto{{By: "annotation karpenter.sh/do-not-repair on Node node-a"}}
+			n.Vetoes = []decision.Stop{{What: "annotation karpenter.sh/do-not-repair on Node node-a", By: "kubectl-annotate", LiftedBy: "kubectl annotate node node-a karpenter.sh/do-not-repair-"}}
 		},
+	},
+	"policy-paused-until": {
+		now: time.Hour, findings: []v1alpha1.Finding{down("eth0")},
+		policies: func() []v1alpha1.RepairPolicy {
+			p := inMode(v1alpha1.ModePaused)
+			p[0].Spec.PausedUntil = start.Add(2 * time.Hour).UTC().Format(time.RFC3339)
+			return p
+		}(),
+	},
+	"all-paused": {
+		now: time.Hour, findings: []v1alpha1.Finding{down("eth0")},
+		input: func(in *decision.Input) {
+			in.Pauses = []decision.Stop{{
+				What: `RepairPause "upgrade"`, By: "kubectl-create at 2026-01-02T10:30:00Z", Why: "network upgrade, ask the platform team",
+				Until: start.Add(2 * time.Hour), LiftedBy: "kubectl delete repairpause upgrade",
+			}}
+		},
+	},
+	"pool-paused-without-end": {
+		now: time.Hour, findings: []v1alpha1.Finding{down("eth0")},
+		input: func(in *decision.Input) {
+			pool := in.NodePools["default"]
+			pool.Pauses = []decision.Stop{{
+				What: "annotation autorepair.sh/pause on NodePool default", By: "kubectl-annotate at 2026-01-02T10:30:00Z",
+				Problem:  `its value "tonight" is neither "true" nor a time, so it has no end: write for example "2030-01-31T18:00:00Z"`,
+				LiftedBy: "kubectl annotate nodepool default autorepair.sh/pause-",
+			}}
+			in.NodePools["default"] = pool
+		},
+	},
+	"too-late-to-stop": {
+		now: time.Hour, findings: []v1alpha1.Finding{down("eth0")},
+		repair: repairIn(v1alpha1.PhaseTerminating, `cannot be stopped any more: the NodeClaim is deleted and its node is terminating (AllPaused: all repairs are stopped by RepairPause "stop"); Karpenter drains the node; PodDisruptionBudgets are honoured until 2026-01-02T11:15:00Z`),
 	},
 	"pool-static": {now: time.Hour, findings: []v1alpha1.Finding{down("eth0")}, pool: func(p *karpv1.NodePool) { p.Spec.Replicas = new(int64(3)) }},
 	"standalone":  {now: time.Hour, findings: []v1alpha1.Finding{down("eth0")}, node: func(n *decision.Node) { n.NodePool = "" }},
@@ -198,7 +231,7 @@ var stories = map[string]story{
 	"several-blockers": {
 		now: time.Hour, findings: []v1alpha1.Finding{down("eth0")}, policies: inMode(v1alpha1.ModePaused),
 		node: func(n *decision.Node) {
-			n.Vetoes = []decision.Veto{{By: "annotation karpenter.sh/do-not-repair on Node node-a"}}
+			n.Vetoes = []decision.Stop{{What: "annotation karpenter.sh/do-not-repair on Node node-a", By: "kubectl-annotate", LiftedBy: "kubectl annotate node node-a karpenter.sh/do-not-repair-"}}
 		},
 		pool: func(p *karpv1.NodePool) { p.Spec.Disruption.Budgets[0].Nodes = "0" },
 	},
@@ -268,7 +301,7 @@ func TestAnOldDecisionDoesNotContradictTheDiagnosis(t *testing.T) {
 		Findings: sick.findings,
 	}
 	early := policies.Diagnose(start, diagnosis.Subject{Name: "a", Health: health})
-	sick.node = func(n *decision.Node) { n.Vetoes = []decision.Veto{{By: "annotation"}} }
+	sick.node = func(n *decision.Node) { n.Vetoes = []decision.Stop{{What: "annotation"}} }
 	old := decision.Decide(sick.surroundings(start, early)).Decisions[0]
 	require.Equal(t, decision.BlockerTolerating, old.Blockers[0].Reason)
 

@@ -1,13 +1,19 @@
 package operator
 
 import (
+	"slices"
 	"strings"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
+
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/decision"
 )
 
 // lastApplied holds a whole second copy of an object.
@@ -16,7 +22,12 @@ const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
 // cacheOptions keep of each object what decisions and repairs rest on, since the cache is most of our memory.
 func cacheOptions() cache.Options {
 	return cache.Options{
-		DefaultTransform: cache.TransformStripManagedFields(),
+		DefaultTransform: func(object any) (any, error) {
+			if o, ok := object.(client.Object); ok {
+				o.SetManagedFields(settersOfStops(o))
+			}
+			return object, nil
+		},
 		ByObject: map[client.Object]cache.ByObject{
 			&corev1.Pod{}: {
 				// Pods without a node, and those that have ended, are nothing to a node's repair.
@@ -41,6 +52,30 @@ func cacheOptions() cache.Options {
 			},
 		},
 	}
+}
+
+// settersOfStops are the field managers by which a stop can be told who set it; nothing else asks for them.
+func settersOfStops(object client.Object) []metav1.ManagedFieldsEntry {
+	var fields []string
+	switch object.(type) {
+	case *v1alpha1.RepairPause:
+		return object.GetManagedFields()
+	case *v1alpha1.RepairPolicy:
+		fields = []string{"mode"}
+	case *corev1.Node, *karpv1.NodeClaim, *karpv1.NodePool:
+		for _, annotation := range []string{karpv1.DoNotRepairAnnotationKey, v1alpha1.VetoAnnotation, v1alpha1.PauseAnnotation} {
+			if _, ok := object.GetAnnotations()[annotation]; ok {
+				fields = append(fields, annotation)
+			}
+		}
+	}
+	var kept []metav1.ManagedFieldsEntry
+	for _, entry := range object.GetManagedFields() {
+		if slices.ContainsFunc(fields, func(field string) bool { return decision.Manages(&entry, field) }) {
+			kept = append(kept, entry)
+		}
+	}
+	return kept
 }
 
 // slimPod leaves what says whether a pod has to move, may be disrupted, has ended, and what it asks for.
@@ -111,7 +146,7 @@ func slimStatuses(statuses []corev1.ContainerStatus) []corev1.ContainerStatus {
 
 // slimNode drops the lists of images and volumes, which are most of a Node.
 func slimNode(node *corev1.Node) {
-	node.ManagedFields = nil
+	node.ManagedFields = settersOfStops(node)
 	delete(node.Annotations, lastApplied)
 	node.Status.Images = nil
 	node.Status.VolumesInUse = nil

@@ -24,6 +24,7 @@ var needed = []struct {
 	{v1alpha1.SchemeGroupVersion.WithKind("NodeHealth"), "kubectl apply --server-side -f pkg/apis/crds"},
 	{v1alpha1.SchemeGroupVersion.WithKind("RepairPolicy"), "kubectl apply --server-side -f pkg/apis/crds"},
 	{v1alpha1.SchemeGroupVersion.WithKind("NodeRepair"), "kubectl apply --server-side -f pkg/apis/crds"},
+	{v1alpha1.SchemeGroupVersion.WithKind("RepairPause"), "kubectl apply --server-side -f pkg/apis/crds"},
 }
 
 // CheckKinds says which CustomResourceDefinitions are missing and what to apply.

@@ -1,6 +1,7 @@
 package operator
 
 import (
+	"reflect"
 	"testing"
 
 	"github.com/spf13/pflag"
@@ -10,6 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 	podutils "sigs.k8s.io/karpenter/pkg/utils/pod"
 
@@ -60,9 +63,11 @@ func TestMissingDefinitionsAreNamedWithWhatToApply(t *testing.T) {
 	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("NodeHealth"), meta.RESTScopeRoot)
 	err := CheckKinds(mapper)
 	require.EqualError(t, err, "the API server does not know RepairPolicy.autorepair.sh: kubectl apply --server-side -f pkg/apis/crds\n"+
-		"the API server does not know NodeRepair.autorepair.sh: kubectl apply --server-side -f pkg/apis/crds")
+		"the API server does not know NodeRepair.autorepair.sh: kubectl apply --server-side -f pkg/apis/crds\n"+
+		"the API server does not know RepairPause.autorepair.sh: kubectl apply --server-side -f pkg/apis/crds")
 	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("RepairPolicy"), meta.RESTScopeRoot)
 	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("NodeRepair"), meta.RESTScopeRoot)
+	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("RepairPause"), meta.RESTScopeRoot)
 	require.NoError(t, CheckKinds(mapper))
 }
 
@@ -123,4 +128,41 @@ func TestASlimNodeKeepsAllButItsLists(t *testing.T) {
 	require.Equal(t, map[string]string{karpv1.DoNotRepairAnnotationKey: "true"}, node.Annotations)
 	require.Equal(t, "kubelet is gone", node.Status.Conditions[0].Message)
 	require.Len(t, node.Spec.Taints, 1)
+}
+
+func TestTheCacheKeepsWhoSetAStop(t *testing.T) {
+	managed := []metav1.ManagedFieldsEntry{
+		{Manager: "kubelet", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:metadata":{"f:labels":{}},"f:spec":{"f:mode":{}}}`)}},
+		{Manager: "kubectl-annotate", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:metadata":{"f:annotations":{"f:karpenter.sh/do-not-repair":{}}}}`)}},
+	}
+	metadata := metav1.ObjectMeta{ManagedFields: managed, Annotations: map[string]string{karpv1.DoNotRepairAnnotationKey: "true"}}
+	options := cacheOptions()
+	for name, test := range map[string]struct {
+		object    client.Object
+		transform toolscache.TransformFunc
+		want      []string
+	}{
+		"a vetoed Node":     {object: &corev1.Node{ObjectMeta: metadata}, want: []string{"kubectl-annotate"}},
+		"a vetoed NodePool": {object: &karpv1.NodePool{ObjectMeta: metadata}, want: []string{"kubectl-annotate"}},
+		"a Node without":    {object: &corev1.Node{ObjectMeta: metav1.ObjectMeta{ManagedFields: managed}}},
+		"a RepairPolicy":    {object: &v1alpha1.RepairPolicy{ObjectMeta: metadata}, want: []string{"kubelet"}},
+		"a RepairPause":     {object: &v1alpha1.RepairPause{ObjectMeta: metadata}, want: []string{"kubelet", "kubectl-annotate"}},
+		"a NodeRepair":      {object: &v1alpha1.NodeRepair{ObjectMeta: metadata}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			transform := options.DefaultTransform
+			for kind, by := range options.ByObject {
+				if reflect.TypeOf(kind) == reflect.TypeOf(test.object) {
+					transform = by.Transform
+				}
+			}
+			_, err := transform(test.object)
+			require.NoError(t, err)
+			var got []string
+			for _, entry := range test.object.GetManagedFields() {
+				got = append(got, entry.Manager)
+			}
+			require.Equal(t, test.want, got)
+		})
+	}
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
@@ -86,6 +88,34 @@ var courses = map[string]course{
 			claims := w.claims()
 			require.Len(w.t, claims, 1)
 			require.Equal(w.t, "sick", claims[0].Name, "a node that recovered is never deleted")
+		},
+	},
+	"all repairs are stopped midway and the node is let go": {
+		prepare: func(w *world) { w.idle = true },
+		during: func(w *world) {
+			require.NoError(w.t, w.api.Create(context.Background(), &v1alpha1.RepairPause{ObjectMeta: metav1.ObjectMeta{Name: "stop"}}))
+		},
+		check: func(w *world, repair *v1alpha1.NodeRepair) {
+			require.Equal(w.t, v1alpha1.PhaseCanceled, repair.Status.Phase, repair.Status.Message)
+			require.Contains(w.t, repair.Status.Message, `RepairPause "stop"`)
+			claims := w.claims()
+			require.Len(w.t, claims, 1)
+			require.Equal(w.t, "sick", claims[0].Name, "the unused replacement is withdrawn")
+		},
+	},
+	"a node of a static pool goes first and is refilled": {
+		prepare: func(w *world) {
+			w.terminatesFirst(1)
+			w.refills = true
+		},
+		check: func(w *world, repair *v1alpha1.NodeRepair) {
+			require.Equal(w.t, v1alpha1.PhaseSucceeded, repair.Status.Phase, repair.Status.Message)
+			claims := w.claims()
+			require.Len(w.t, claims, 1, "Karpenter's, and none of ours")
+			require.NotContains(w.t, claims[0].Labels, v1alpha1.NodeRepairLabel)
+			require.Len(w.t, repair.Status.Replacements, 1)
+			require.Equal(w.t, claims[0].Name, repair.Status.Replacements[0].NodeClaim)
+			require.Equal(w.t, v1alpha1.VerifiedHealthy, meta.FindStatusCondition(repair.Status.Conditions, v1alpha1.RepairConditionVerified).Reason)
 		},
 	},
 	"replacements that do not launch are withdrawn": {

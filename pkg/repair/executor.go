@@ -29,6 +29,8 @@ type Snapshot interface {
 	Gather(ctx context.Context) (decision.Input, error)
 	// Refresh reads one NodeClaim and what belongs to it anew, by the reader, into the Input.
 	Refresh(ctx context.Context, reader client.Reader, in *decision.Input, nodeClaim string) error
+	// Stops gives what people have said against the repair of a NodeClaim: pauses and vetoes that hold.
+	Stops(ctx context.Context, reader client.Reader, nodeClaim, node, policy string) ([]decision.Blocker, error)
 }
 
 // Executor carries NodeRepairs out.
@@ -43,6 +45,7 @@ type Executor struct {
 	Karpenter func() decision.Karpenter
 
 	launching  launching
+	refills    refills
 	nodeEvents nodeEvents
 }
 

@@ -62,10 +62,10 @@ func (e *Executor) provision(ctx context.Context, repair *v1alpha1.NodeRepair) (
 
 func needsNone(repair *v1alpha1.NodeRepair) string {
 	switch {
+	case repair.Spec.TerminateFirst:
+		return terminateFirst
 	case repair.Spec.Replacements == 0:
 		return "NotNeeded"
-	case repair.Spec.TerminateFirst:
-		return "TerminateFirst"
 	default:
 		return ""
 	}

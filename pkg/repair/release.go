@@ -20,6 +20,9 @@ const emptyFor = 30 * time.Second
 
 // release lifts the replacement's protection once pods have come to it, or none has for a while.
 func (e *Executor) release(ctx context.Context, repair *v1alpha1.NodeRepair) (progress, error) {
+	if repair.Spec.TerminateFirst {
+		return e.refill(ctx, repair)
+	}
 	r := current(repair)
 	if r == nil {
 		e.setCondition(repair, v1alpha1.RepairConditionReleased, metav1.ConditionTrue, "NotNeeded", "there is no replacement to release")
@@ -44,8 +47,12 @@ func (e *Executor) release(ctx context.Context, repair *v1alpha1.NodeRepair) (pr
 		return progress{}, err
 	}
 	e.setCondition(repair, v1alpha1.RepairConditionReleased, metav1.ConditionTrue, "Released", "the replacement is a node like any other")
+	return e.toVerify(repair), nil
+}
+
+func (e *Executor) toVerify(repair *v1alpha1.NodeRepair) progress {
 	until := e.Clock.Now().Add(duration(repair.Spec.Replacement.VerifyFor, 5*time.Minute))
-	return to(repair, v1alpha1.PhaseVerifying, fmt.Sprintf("the replacement must stay healthy until %s", stamp(until))), nil
+	return to(repair, v1alpha1.PhaseVerifying, fmt.Sprintf("the replacement must stay healthy until %s", stamp(until)))
 }
 
 // used says whether pods that would have to move run on the node.

@@ -67,6 +67,18 @@ func disruptedByKarpenter(claim *karpv1.NodeClaim, n *corev1.Node) bool {
 	return n != nil && lo.ContainsBy(n.Spec.Taints, func(t corev1.Taint) bool { return t.MatchTaint(&karpv1.DisruptedNoScheduleTaint) })
 }
 
+// tooLate says that a stop has come after the delete, which nothing takes back; empty where nobody has said anything.
+func (e *Executor) tooLate(ctx context.Context, repair *v1alpha1.NodeRepair) (string, error) {
+	stops, err := e.Snapshot.Stops(ctx, e.Client, repair.Spec.NodeClaim.Name, repair.Spec.NodeName, repair.Spec.Policy.Name)
+	if err != nil {
+		return "", fmt.Errorf("asking whether the repair was stopped, %w", err)
+	}
+	if len(stops) == 0 {
+		return "", nil
+	}
+	return "cannot be stopped any more: the NodeClaim is deleted and its node is terminating (" + sentences(stops) + "); ", nil
+}
+
 // letGoAs turns the repair towards its end without the node's.
 func letGoAs(repair *v1alpha1.NodeRepair, outcome v1alpha1.Phase, why string) {
 	repair.Status.Outcome = outcome

@@ -25,16 +25,23 @@ func (e *Executor) terminate(ctx context.Context, repair *v1alpha1.NodeRepair) (
 	}
 	if claim == nil {
 		e.setCondition(repair, v1alpha1.RepairConditionTerminated, metav1.ConditionTrue, "Gone", "the node is gone")
+		if repair.Spec.TerminateFirst {
+			return to(repair, v1alpha1.PhaseReleasing, "the node is gone; Karpenter refills its place"), nil
+		}
 		return to(repair, v1alpha1.PhaseReleasing, "the node is gone; its pods are moving to the replacement"), nil
 	}
 	if claim.DeletionTimestamp.IsZero() {
 		// Somebody made the delete undone as far as that goes: a restored backup, say. Look at it all again.
 		return to(repair, v1alpha1.PhaseWaiting, "the NodeClaim is no longer being deleted; the node is looked at once more"), nil
 	}
-	repair.Status.Message = "Karpenter drains the node; PodDisruptionBudgets are honoured without end"
+	late, err := e.tooLate(ctx, repair)
+	if err != nil {
+		return progress{}, err
+	}
+	repair.Status.Message = truncate(late + "Karpenter drains the node; PodDisruptionBudgets are honoured without end")
 	if bound := repair.Spec.DrainBound; bound != nil {
 		deadline := claim.DeletionTimestamp.Add(bound.Duration)
-		repair.Status.Message = fmt.Sprintf("Karpenter drains the node; PodDisruptionBudgets are honoured until %s", stamp(deadline))
+		repair.Status.Message = truncate(fmt.Sprintf("%sKarpenter drains the node; PodDisruptionBudgets are honoured until %s", late, stamp(deadline)))
 		// Only ever tightened: what stands there may be an earlier deadline of the NodeClaim's own.
 		if err := nodeclaimutils.TightenTerminationTimestampAnnotation(ctx, e.Client, claim, deadline); client.IgnoreNotFound(err) != nil {
 			return progress{}, fmt.Errorf("bounding the drain, %w", err)

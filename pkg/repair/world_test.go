@@ -35,6 +35,8 @@ type world struct {
 	found decision.Karpenter
 	// idle keeps Karpenter from launching anything.
 	idle bool
+	// refills lets Karpenter keep the pool at one NodeClaim, as it does with static pools.
+	refills bool
 }
 
 // newWorld makes the world of one NodeRepair, which pods have to be moved for.
@@ -103,6 +105,11 @@ func (w *world) reaches(e *Executor, phase v1alpha1.Phase) *v1alpha1.NodeRepair 
 // karpenter does what Karpenter, the provider, the kubelet and the scheduler do to NodeClaims.
 func (w *world) karpenter() {
 	ctx := context.Background()
+	if standing := lo.Reject(w.claims(), func(c karpv1.NodeClaim, _ int) bool { return !c.DeletionTimestamp.IsZero() }); w.refills && len(standing) == 0 {
+		require.NoError(w.t, w.api.Create(ctx, &karpv1.NodeClaim{ObjectMeta: metav1.ObjectMeta{
+			Name: fmt.Sprintf("refill-%d", w.clock.Now().Unix()), Labels: map[string]string{karpv1.NodePoolLabelKey: "pool"},
+		}}))
+	}
 	for _, claim := range w.claims() {
 		switch {
 		case !claim.DeletionTimestamp.IsZero():

@@ -19,6 +19,7 @@ func newEntry(nodeClaim *karpv1.NodeClaim, node *corev1.Node, nodePool *karpv1.N
 		Zone:         nodeClaim.Labels[corev1.LabelTopologyZone],
 		InstanceType: nodeClaim.Labels[corev1.LabelInstanceTypeStable],
 		Image:        nodeClaim.Status.ImageID,
+		CapacityType: nodeClaim.Labels[karpv1.CapacityTypeLabelKey],
 		Capacity:     nodeClaim.Status.Capacity,
 		Terminated:   conditionTrue(nodeClaim, karpv1.ConditionTypeInstanceTerminating),
 		Rebooting:    conditionTrue(nodeClaim, karpv1.ConditionTypeRebooting),
@@ -39,6 +40,9 @@ func newEntry(nodeClaim *karpv1.NodeClaim, node *corev1.Node, nodePool *karpv1.N
 		}
 		if instanceType := node.Labels[corev1.LabelInstanceTypeStable]; instanceType != "" {
 			entry.InstanceType = instanceType
+		}
+		if capacityType := node.Labels[karpv1.CapacityTypeLabelKey]; capacityType != "" {
+			entry.CapacityType = capacityType
 		}
 		if len(node.Status.Capacity) > 0 {
 			entry.Capacity = node.Status.Capacity

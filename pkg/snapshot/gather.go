@@ -44,12 +44,15 @@ func (g *Gatherer) Gather(ctx context.Context) (decision.Input, error) {
 	if err != nil {
 		return in, err
 	}
+	if in.Pauses, err = pauses(ctx, g.cache); err != nil {
+		return in, err
+	}
 	nodePools := &karpv1.NodePoolList{}
 	if err := g.cache.List(ctx, nodePools); err != nil {
 		return in, fmt.Errorf("listing nodepools, %w", err)
 	}
 	for i := range nodePools.Items {
-		in.NodePools[nodePools.Items[i].Name] = decision.NodePool{Object: &nodePools.Items[i]}
+		in.NodePools[nodePools.Items[i].Name] = decision.NodePool{Object: &nodePools.Items[i], Pauses: poolPauses(&nodePools.Items[i])}
 	}
 	if in.Repairs, err = ListRepairs(ctx, g.cache); err != nil {
 		return in, err

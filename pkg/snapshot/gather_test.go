@@ -164,7 +164,7 @@ func TestVetoes(t *testing.T) {
 			nodeClaim.Annotations, node.Annotations, nodePool.Annotations = test.nodeClaim, test.node, test.nodePool
 			var got []string
 			for _, veto := range vetoes(nodeClaim, node, nodePool) {
-				got = append(got, veto.By)
+				got = append(got, veto.What)
 			}
 			require.Equal(t, test.want, got)
 		})

@@ -16,7 +16,7 @@ import (
 )
 
 // Refresh reads one node anew, by the reader: its NodeClaim, Node, NodeHealth, NodePool and pods, and all
-// RepairPolicies. NodeRepairs come from the cache: nobody else writes them, and a list of them carries all their
+// RepairPolicies and RepairPauses. NodeRepairs come from the cache: nobody else writes them, and a list of them carries all their
 // evidence. It replaces their entries in the Input and moves its Now. A NodeClaim that is gone leaves the Input. It is
 // for the last look before what cannot be undone.
 func (g *Gatherer) Refresh(ctx context.Context, reader client.Reader, in *decision.Input, nodeClaimName string) error {
@@ -31,6 +31,9 @@ func (g *Gatherer) Refresh(ctx context.Context, reader client.Reader, in *decisi
 	}
 	policies, err := listPolicies(ctx, reader)
 	if err != nil {
+		return err
+	}
+	if in.Pauses, err = pauses(ctx, reader); err != nil {
 		return err
 	}
 	if in.Repairs, err = ListRepairs(ctx, g.cache); err != nil {
@@ -59,6 +62,59 @@ func (g *Gatherer) Refresh(ctx context.Context, reader client.Reader, in *decisi
 	return nil
 }
 
+// Stops gives what people have said by now against the repair of a NodeClaim, as the reader has it: pauses and vetoes.
+// It reads little, so that it can be asked right before each write. node and policy are the names of the NodeClaim's
+// Node and of the RepairPolicy that governs it; empty where there is none.
+func (g *Gatherer) Stops(ctx context.Context, reader client.Reader, nodeClaim, node, policy string) ([]decision.Blocker, error) {
+	in := decision.Input{Now: g.clock.Now(), NodePools: map[string]decision.NodePool{}}
+	var err error
+	if in.Pauses, err = pauses(ctx, reader); err != nil {
+		return nil, err
+	}
+	claim := &karpv1.NodeClaim{}
+	if found, err := find(ctx, reader, nodeClaim, claim); err != nil || !found {
+		return decision.Stops(in, ""), err
+	}
+	nodePool, err := refreshNodePool(ctx, reader, &in, claim.Labels[karpv1.NodePoolLabelKey])
+	if err != nil {
+		return nil, err
+	}
+	entry := decision.Node{NodeClaimUID: claim.UID, NodePool: claim.Labels[karpv1.NodePoolLabelKey]}
+	var known *corev1.Node
+	n := &corev1.Node{}
+	found, err := find(ctx, reader, node, n)
+	if err != nil {
+		return nil, err
+	}
+	if found {
+		known = n
+	}
+	entry.Vetoes = vetoes(claim, known, nodePool)
+	p := &v1alpha1.RepairPolicy{}
+	if found, err = find(ctx, reader, policy, p); err != nil {
+		return nil, err
+	}
+	if found {
+		entry.Verdict.Policy = p
+	}
+	in.Nodes = []decision.Node{entry}
+	return decision.Stops(in, claim.UID), nil
+}
+
+// find reads an object by name; false where there is none, or the name is empty.
+func find(ctx context.Context, reader client.Reader, name string, object client.Object) (bool, error) {
+	if name == "" {
+		return false, nil
+	}
+	if err := reader.Get(ctx, types.NamespacedName{Name: name}, object); err != nil {
+		if apierrors.IsNotFound(err) {
+			return false, nil
+		}
+		return false, fmt.Errorf("getting %T %s, %w", object, name, err)
+	}
+	return true, nil
+}
+
 // replaceEntry puts the entry in the place of the NodeClaim's older one.
 func replaceEntry(in *decision.Input, entry decision.Node) {
 	index := slices.IndexFunc(in.Nodes, func(other decision.Node) bool { return other.NodeClaim == entry.NodeClaim })
@@ -81,7 +137,7 @@ func refreshNodePool(ctx context.Context, reader client.Reader, in *decision.Inp
 		}
 		return nil, fmt.Errorf("getting nodepool, %w", err)
 	}
-	in.NodePools[name] = decision.NodePool{Object: nodePool}
+	in.NodePools[name] = decision.NodePool{Object: nodePool, Pauses: poolPauses(nodePool)}
 	return nodePool, nil
 }
 

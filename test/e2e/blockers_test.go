@@ -46,6 +46,12 @@ var blockers = map[string]blocker{
 		require.NoError(s, s.c.Client.Patch(s.ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node}},
 			client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"annotations":{"karpenter.sh/do-not-repair":"true"}}}`))))
 	}},
+	"veto-unreadable": {reason: "Vetoed", before: func(s *scenario, node string) {
+		s.annotateNode(node, `{"autorepair.sh/do-not-repair":"tomorrow"}`)
+	}},
+	"pool-paused": {reason: "NodePoolPaused", before: func(s *scenario, _ string) {
+		s.patch(cluster.NodePool(s.name), fmt.Sprintf(`{"metadata":{"annotations":{"autorepair.sh/pause":%q}}}`, stampIn(time.Hour)))
+	}},
 	"policy-paused": {reason: "Paused", policy: func(p *v1alpha1.RepairPolicy) { p.Spec.Mode = v1alpha1.ModePaused }},
 	"policy-dryrun": {reason: "DryRun", policy: func(p *v1alpha1.RepairPolicy) { p.Spec.Mode = v1alpha1.ModeDryRun }},
 	"tolerating":    {reason: "Tolerating", policy: func(p *v1alpha1.RepairPolicy) { p.Spec.Rules[0].Tolerate.Duration = time.Hour }},

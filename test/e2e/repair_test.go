@@ -208,7 +208,7 @@ func TestTwoNotReadyNodesDoNotEatTheBudget(t *testing.T) {
 }
 
 func TestSmallPoolsAreRepaired(t *testing.T) {
-	for _, size := range []int32{1, 2, 5} {
+	for _, size := range []int32{1, 2, 3, 5} {
 		t.Run(fmt.Sprintf("%d nodes", size), func(t *testing.T) {
 			t.Parallel()
 			s := begin(t, fmt.Sprintf("small-%d", size))

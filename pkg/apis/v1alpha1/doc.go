@@ -1,5 +1,5 @@
 // Package v1alpha1 holds the API of the group autorepair.sh: what is known about a node (NodeHealth),
-// what shall be done about it (RepairPolicy), and one attempt at doing it (NodeRepair).
+// what shall be done about it (RepairPolicy), one attempt at doing it (NodeRepair), and the stop of it all (RepairPause).
 //
 // +kubebuilder:object:generate=true
 // +groupName=autorepair.sh
@@ -28,6 +28,7 @@ func addKnownTypes(scheme *runtime.Scheme) error {
 		&NodeHealth{}, &NodeHealthList{},
 		&RepairPolicy{}, &RepairPolicyList{},
 		&NodeRepair{}, &NodeRepairList{},
+		&RepairPause{}, &RepairPauseList{},
 	)
 	metav1.AddToGroupVersion(scheme, SchemeGroupVersion)
 	return nil

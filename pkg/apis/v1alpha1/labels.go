@@ -7,6 +7,14 @@ const (
 	// RepairRequestAnnotation on a Node or NodeClaim asks for a repair now. Its value is an Action:
 	// Replace or Reboot. It is removed when the repair is done.
 	RepairRequestAnnotation = Group + "/repair"
+	// PauseAnnotation on a NodePool lets no repair of its nodes start, and lets go those that can be. Its value is
+	// "true", or the time (RFC 3339) until which it holds.
+	PauseAnnotation = Group + "/pause"
+	// VetoAnnotation on a Node keeps it from being repaired by us: "true", or the time (RFC 3339) until which it holds.
+	// Beside karpenter.sh/do-not-repair, which is a veto too, the time is that of both, and both are removed from the
+	// Node when it has come, since Karpenter knows no end. On a Node that our guard or fence has marked with
+	// karpenter.sh/do-not-repair only this one can be told from ours.
+	VetoAnnotation = Group + "/do-not-repair"
 )
 
 // Annotations, labels and taints that the executor writes.

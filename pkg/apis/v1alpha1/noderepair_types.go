@@ -24,6 +24,16 @@ const (
 	RepairConditionSucceeded = "Succeeded"
 )
 
+// Reasons of a Verified that is True.
+const (
+	// VerifiedHealthy: the replacement has been watched, and is healthy. Only this proves that repairs help.
+	VerifiedHealthy = "Healthy"
+	// VerifiedNotNeeded: nothing had to take the node's place.
+	VerifiedNotNeeded = "NotNeeded"
+	// VerifiedReplacementGone: the replacement was removed before it had been watched long enough.
+	VerifiedReplacementGone = "ReplacementGone"
+)
+
 // Phase of a NodeRepair, derived from its conditions.
 // +kubebuilder:validation:Enum=Committed;Fencing;Provisioning;Waiting;Terminating;Rebooting;Releasing;Verifying;LettingGo;Succeeded;Failed;Canceled;Yielded
 type Phase string
@@ -119,7 +129,7 @@ type PolicyReference struct {
 }
 
 // NodeRepairSpec says what is repaired, why and how. It never changes.
-// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="the spec of a NodeRepair never changes: to stop a repair pause its RepairPolicy or annotate the Node with karpenter.sh/do-not-repair=true; to repair again annotate the Node with autorepair.sh/repair=Replace"
+// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="the spec of a NodeRepair never changes: to stop a repair create a RepairPause, pause its RepairPolicy or annotate the Node with karpenter.sh/do-not-repair=true; to repair again annotate the Node with autorepair.sh/repair=Replace"
 type NodeRepairSpec struct {
 	// nodeClaim that is repaired.
 	// +required
@@ -140,7 +150,7 @@ type NodeRepairSpec struct {
 	// +required
 	Action Action `json:"action"`
 
-	// terminateFirst removes the node before a replacement stands.
+	// terminateFirst removes the node before a replacement stands; Karpenter refills its place.
 	// +optional
 	TerminateFirst bool `json:"terminateFirst,omitempty"`
 
@@ -164,7 +174,8 @@ type NodeRepairSpec struct {
 	// +optional
 	Replacement ReplacementSpec `json:"replacement,omitempty"`
 
-	// replacements is how many replacement NodeClaims are wanted: 0 for a node without reschedulable pods, else 1.
+	// replacements is how many replacement NodeClaims are wanted: 0 for a node without reschedulable pods, else 1. With
+	// terminateFirst it is Karpenter that makes them.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1
 	// +required
@@ -344,13 +355,16 @@ type NodeRepairList struct {
 func (in *NodeRepair) Finished() bool { return in.Status.Phase.Finished() }
 
 // HoldsBudget says whether the repair counts against its NodePool's disruption budget: from its creation until
-// the sick node is gone, or the repair has ended otherwise.
+// the sick node is gone, or the repair has ended otherwise. One that terminates first holds it until Karpenter has
+// refilled the node's place: until then the NodePool lacks a node.
 func (in *NodeRepair) HoldsBudget() bool {
 	if in.Finished() {
 		return false
 	}
 	switch in.Status.Phase {
-	case PhaseReleasing, PhaseVerifying:
+	case PhaseReleasing:
+		return in.Spec.TerminateFirst
+	case PhaseVerifying:
 		return false
 	default:
 		return true

@@ -27,7 +27,8 @@ const (
 	ModeEnforce Mode = "Enforce"
 	// ModeDryRun says on the NodeClaim what would be done, and does not do it.
 	ModeDryRun Mode = "DryRun"
-	// ModePaused starts nothing, and lets go what has been fenced but not yet terminated.
+	// ModePaused starts nothing, and lets go what has been fenced but not yet terminated. With pausedUntil it is
+	// Enforce again from then on.
 	ModePaused Mode = "Paused"
 )
 
@@ -39,7 +40,8 @@ const (
 	// StrategyReplaceFirst removes a node only once its replacement is Initialized.
 	StrategyReplaceFirst Strategy = "ReplaceFirst"
 	// StrategyTerminateFirstWhereNeeded removes the node first where no replacement can stand beside it: static
-	// NodePools, NodePools at their limits, and NodeClaims without a NodePool.
+	// NodePools, NodePools at their limits, nodes of reserved capacity whose NodePool takes no other, and NodeClaims
+	// without a NodePool. That a replacement failed to launch is no such need.
 	StrategyTerminateFirstWhereNeeded Strategy = "TerminateFirstWhereNeeded"
 )
 
@@ -212,6 +214,7 @@ type ReplacementSpec struct {
 
 // RepairPolicySpec says which nodes are repaired, for what, how and how fast.
 // +kubebuilder:validation:XValidation:rule="has(self.rules) && size(self.rules) > 0",message="rules is empty: write at least one, for example {name: all, match: {reasonPattern: \".*\"}, tolerate: 30m}"
+// +kubebuilder:validation:XValidation:rule="!has(self.pausedUntil) || (has(self.mode) && self.mode == 'Paused')",message="pausedUntil says until when mode: Paused holds: write mode: Paused beside it, or leave pausedUntil out (kubectl patch: \"pausedUntil\": null)"
 type RepairPolicySpec struct {
 	// weight decides between policies that select the same NodeClaim; the highest wins. Two policies of equal
 	// weight that select the same NodeClaim block each other.
@@ -225,6 +228,13 @@ type RepairPolicySpec struct {
 	// +kubebuilder:default=Enforce
 	// +optional
 	Mode Mode `json:"mode,omitempty"`
+
+	// pausedUntil is when mode Paused ends by itself: from then on the mode counts as Enforce. Absent: Paused holds
+	// until the mode is changed.
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\\\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$')",message="pausedUntil must be a time with its zone: write for example \"2030-01-31T18:00:00Z\""
+	// +kubebuilder:validation:MaxLength=40
+	// +optional
+	PausedUntil string `json:"pausedUntil,omitempty"`
 
 	// nodeClaimSelector selects NodeClaims by label, for example karpenter.sh/nodepool. Absent: all.
 	// +kubebuilder:validation:XValidation:rule="!has(self.matchExpressions) || self.matchExpressions.all(e, e.operator in ['In', 'NotIn'] ? has(e.values) && size(e.values) > 0 : e.operator in ['Exists', 'DoesNotExist'] && (!has(e.values) || size(e.values) == 0))",message="nodeClaimSelector cannot be read: as operator write In or NotIn with values, or Exists or DoesNotExist without, for example {key: karpenter.sh/nodepool, operator: In, values: [default]}"
@@ -262,11 +272,13 @@ const (
 	PolicyConditionReasonsKnown = "ReasonsKnown"
 	// PolicyConditionSelects is False when the policy selects no NodeClaim.
 	PolicyConditionSelects = "SelectsNodeClaims"
+	// PolicyConditionPaused is True while mode Paused holds, and False once pausedUntil has passed; absent otherwise.
+	PolicyConditionPaused = "Paused"
 )
 
 // RepairPolicyStatus is what is known about the policy.
 type RepairPolicyStatus struct {
-	// conditions are Ready, ReasonsKnown, SelectsNodeClaims.
+	// conditions are Ready, ReasonsKnown, SelectsNodeClaims, and Paused where the mode is.
 	// +listType=map
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=16
@@ -288,6 +300,8 @@ type RepairPolicyStatus struct {
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,shortName=rp,categories=autorepair
 // +kubebuilder:printcolumn:name="Mode",type=string,JSONPath=`.spec.mode`
+// +kubebuilder:printcolumn:name="Paused",type=string,JSONPath=`.status.conditions[?(@.type=="Paused")].status`
+// +kubebuilder:printcolumn:name="Until",type=string,priority=1,JSONPath=`.spec.pausedUntil`
 // +kubebuilder:printcolumn:name="Weight",type=integer,JSONPath=`.spec.weight`
 // +kubebuilder:printcolumn:name="NodeClaims",type=integer,JSONPath=`.status.nodeClaims`
 // +kubebuilder:printcolumn:name="Unhealthy",type=integer,JSONPath=`.status.unhealthy`

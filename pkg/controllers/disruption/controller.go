@@ -17,6 +17,7 @@ import (
 	karpdisruption "sigs.k8s.io/karpenter/pkg/controllers/disruption"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/decision"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/disruption"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/snapshot"
 )
@@ -34,15 +35,20 @@ type Controller struct {
 	apiReader  client.Reader
 	method     karpdisruption.Method
 	board      *disruption.Board
+	stops      Stops
 	observe    func(time.Duration)
 }
 
+// Stops gives what people have said by now against the repair of a NodeClaim, as the reader has it: of all repairs, where
+// the names are empty.
+type Stops func(ctx context.Context, reader client.Reader, nodeClaim, node, policy string) ([]decision.Blocker, error)
+
 // NewController makes the host of a Method. kubeClient reads from the cache, apiReader past it; board is where the
-// Method shows its decisions; observe is told how long each pass took.
+// Method shows its decisions; stops is asked right before each repair is committed to; observe is told how long each pass took.
 func NewController(clk clock.Clock, kubeClient client.Client, apiReader client.Reader, method karpdisruption.Method,
-	board *disruption.Board, observe func(time.Duration),
+	board *disruption.Board, stops Stops, observe func(time.Duration),
 ) *Controller {
-	return &Controller{clock: clk, kubeClient: kubeClient, apiReader: apiReader, method: method, board: board, observe: observe}
+	return &Controller{clock: clk, kubeClient: kubeClient, apiReader: apiReader, method: method, board: board, stops: stops, observe: observe}
 }
 
 // Name of the controller.
@@ -80,6 +86,11 @@ func (c *Controller) commit(ctx context.Context, commands []karpdisruption.Comma
 	if err != nil {
 		return err
 	}
+	// Past the cache: a stop that was written while the pass was made must be seen, however far the cache is behind.
+	stopped, err := c.stops(ctx, c.apiReader, "", "", "")
+	if err != nil || len(stopped) > 0 {
+		return err
+	}
 	var repairs []*v1alpha1.NodeRepair
 	for _, command := range commands {
 		for _, candidate := range command.Candidates {
@@ -95,7 +106,13 @@ func (c *Controller) commit(ctx context.Context, commands []karpdisruption.Comma
 	return errors.Join(errs...)
 }
 
+// create writes one NodeRepair, unless somebody has stopped it by now: many are written in one pass, and a stop counts
+// from the moment at which the cache shows it.
 func (c *Controller) create(ctx context.Context, repair *v1alpha1.NodeRepair) error {
+	stopped, err := c.stops(ctx, c.kubeClient, repair.Spec.NodeClaim.Name, repair.Spec.NodeName, repair.Spec.Policy.Name)
+	if err != nil || len(stopped) > 0 {
+		return err // the stop brings the next pass about, which says so
+	}
 	if err := c.kubeClient.Create(ctx, repair); err != nil {
 		if apierrors.IsAlreadyExists(err) {
 			return nil

@@ -2,7 +2,9 @@ package disruption
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -44,7 +46,7 @@ func newHost(cache, api client.WithWatch) host {
 			return api.Create(ctx, object, opts...)
 		},
 	})
-	return host{Controller: NewController(clk, kubeClient, api, method, board, func(time.Duration) {}), api: api, board: board}
+	return host{Controller: NewController(clk, kubeClient, api, method, board, gatherer.Stops, func(time.Duration) {}), api: api, board: board}
 }
 
 func (h host) pass(t *testing.T) []v1alpha1.NodeRepair {
@@ -138,6 +140,56 @@ func TestEverySickNodeIsDecidedAbout(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A pass has been decided when somebody stops it; the cache, from which it was decided, may not know.
+func TestAStopCountsUpToTheVeryWrite(t *testing.T) {
+	pause := &v1alpha1.RepairPause{ObjectMeta: metav1.ObjectMeta{Name: "stop"}}
+	over := &v1alpha1.RepairPause{ObjectMeta: metav1.ObjectMeta{Name: "over"}, Spec: v1alpha1.RepairPauseSpec{Until: now.Format(time.RFC3339)}}
+	t.Run("a pause of all that the cache has not seen is seen past it", func(t *testing.T) {
+		cache, api := newClient(cluster("3", "a", "b")...), newClient(append(cluster("3", "a", "b"), pause.DeepCopy())...)
+		require.Empty(t, newHost(cache, api).pass(t))
+	})
+	t.Run("one that has ended is none", func(t *testing.T) {
+		cache, api := newClient(cluster("3", "a", "b")...), newClient(append(cluster("3", "a", "b"), over.DeepCopy())...)
+		require.Len(t, newHost(cache, api).pass(t), 2)
+	})
+	for name, stop := range map[string]func(context.Context, client.Client) error{
+		"a pause of all": func(ctx context.Context, api client.Client) error { return api.Create(ctx, pause.DeepCopy()) },
+		"a pause of the NodePool": func(ctx context.Context, api client.Client) error {
+			return annotate(ctx, api, &karpv1.NodePool{ObjectMeta: metav1.ObjectMeta{Name: "pool"}}, v1alpha1.PauseAnnotation)
+		},
+		"a veto": func(ctx context.Context, api client.Client) error {
+			return annotate(ctx, api, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-a"}}, karpv1.DoNotRepairAnnotationKey)
+		},
+		"a policy that is paused": func(ctx context.Context, api client.Client) error {
+			policy := &v1alpha1.RepairPolicy{ObjectMeta: metav1.ObjectMeta{Name: "policy"}}
+			return api.Patch(ctx, policy, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"mode":"Paused"}}`)))
+		},
+	} {
+		t.Run(name+" between the decision and the write", func(t *testing.T) {
+			api := newClient(cluster("3", "a")...)
+			once := sync.OnceValue(func() error { return stop(context.Background(), api) })
+			// The NodeRepairs are read anew after the decision, right before the writes.
+			reader := interceptor.NewClient(api, interceptor.Funcs{
+				List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+					if _, ok := list.(*v1alpha1.NodeRepairList); ok {
+						if err := once(); err != nil {
+							return err
+						}
+					}
+					return c.List(ctx, list, opts...)
+				},
+			})
+			host := newHost(api, api)
+			host.apiReader = reader
+			require.Empty(t, host.pass(t))
+		})
+	}
+}
+
+func annotate(ctx context.Context, api client.Client, object client.Object, key string) error {
+	return api.Patch(ctx, object, client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:"true"}}}`, key)))
 }
 
 func TestACandidateWithoutANodeIsLeftAlone(t *testing.T) {

@@ -37,6 +37,9 @@ func newNodeRepair(d decision.Decision, name string, replacements int) *v1alpha1
 			Replacements: int32(min(replacements, 1)),
 		},
 	}
+	if d.TerminateFirst && d.Node.ReschedulablePods > 0 {
+		repair.Spec.Replacements = 1 // which Karpenter makes
+	}
 	if d.DrainBound != nil {
 		repair.Spec.DrainBound = &metav1.Duration{Duration: *d.DrainBound}
 	}

@@ -34,6 +34,7 @@ func (c *Controller) Register(_ context.Context, m manager.Manager) error {
 		Named(c.Name()).
 		Watches(&v1alpha1.NodeHealth{}, onePass(), builder.WithPredicates(predicate.ResourceVersionChangedPredicate{})).
 		Watches(&v1alpha1.RepairPolicy{}, onePass(), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&v1alpha1.RepairPause{}, onePass(), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&v1alpha1.NodeRepair{}, onePass(), builder.WithPredicates(phaseChanged())).
 		Watches(&karpv1.NodeClaim{}, onePass(), builder.WithPredicates(predicate.ResourceVersionChangedPredicate{})).
 		Watches(&karpv1.NodePool{}, onePass(), builder.WithPredicates(predicate.ResourceVersionChangedPredicate{})).

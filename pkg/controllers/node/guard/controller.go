@@ -1,4 +1,5 @@
-// Package guard keeps Karpenter's own repair off nodes that we repair, so that there is one repairer and never two.
+// Package guard keeps Karpenter's own repair off nodes that we repair, so that there is one repairer and never two, and
+// takes away vetoes whose end has come, of which Karpenter knows nothing.
 package guard
 
 import (
@@ -27,12 +28,13 @@ import (
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/decision"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/diagnosis"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/snapshot"
 )
 
 // lookAgain is how soon a node with a Fatal finding is looked at again: what is known of Karpenter is not watched.
 const lookAgain = time.Minute
 
-// Controller sets karpenter.sh/do-not-repair on sick nodes while Karpenter's own repair is on.
+// Controller sets karpenter.sh/do-not-repair on sick nodes while Karpenter's own repair is on, and ends vetoes.
 type Controller struct {
 	clock      clock.Clock
 	kubeClient client.Client
@@ -47,7 +49,7 @@ func NewController(clk clock.Clock, kubeClient client.Client, karpenter func() d
 // Name of the controller.
 func (*Controller) Name() string { return "node.guard" }
 
-// Reconcile sets or lifts the guard of one Node.
+// Reconcile sets or lifts the guard of one Node, and ends a veto whose time has come.
 func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	node := &corev1.Node{}
 	if err := c.kubeClient.Get(ctx, req.NamespacedName, node); err != nil {
@@ -61,7 +63,13 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	if err := c.apply(ctx, node, wanted); err != nil {
+	veto, vetoed := snapshot.NodeVeto(node)
+	now := c.clock.Now()
+	ended := vetoed && !veto.Active(now)
+	if vetoed && !ended && !veto.Until.IsZero() && (again == 0 || veto.Until.Sub(now) < again) {
+		again = veto.Until.Sub(now)
+	}
+	if err := c.apply(ctx, node, wanted, ended); err != nil {
 		if apierrors.IsConflict(err) {
 			return reconcile.Result{RequeueAfter: time.Second}, nil
 		}
@@ -103,11 +111,19 @@ func (c *Controller) wanted(ctx context.Context, node *corev1.Node) (bool, time.
 	return ours, lookAgain, nil
 }
 
-// apply sets or lifts the guard. An annotation that was there before is a person's, and stays as it is.
-func (c *Controller) apply(ctx context.Context, node *corev1.Node, wanted bool) error {
+// apply sets or lifts the guard. An annotation that was there before is a person's, and stays as it is, unless it is a
+// veto whose end, which the person has set, has come: Karpenter would honour it for ever. Both are one write, so that
+// Karpenter never finds a node of ours without either.
+func (c *Controller) apply(ctx context.Context, node *corev1.Node, wanted, vetoEnded bool) error {
 	_, guarded := node.Annotations[v1alpha1.GuardedAnnotation]
 	stored := node.DeepCopy()
 	node = node.DeepCopy()
+	if vetoEnded {
+		delete(node.Annotations, v1alpha1.VetoAnnotation)
+		if !guarded {
+			delete(node.Annotations, karpv1.DoNotRepairAnnotationKey)
+		}
+	}
 	switch {
 	case wanted && !guarded && node.Annotations[karpv1.DoNotRepairAnnotationKey] == "":
 		if node.Annotations == nil {
@@ -118,13 +134,13 @@ func (c *Controller) apply(ctx context.Context, node *corev1.Node, wanted bool) 
 	case !wanted && guarded:
 		delete(node.Annotations, karpv1.DoNotRepairAnnotationKey)
 		delete(node.Annotations, v1alpha1.GuardedAnnotation)
-	default:
+	case !vetoEnded:
 		return nil
 	}
 	if err := c.kubeClient.Patch(ctx, node, client.MergeFromWithOptions(stored, client.MergeFromWithOptimisticLock{})); err != nil {
 		return fmt.Errorf("guarding node, %w", err)
 	}
-	log.FromContext(ctx).Info("changed the guard against karpenter's own repair", "Node", node.Name, "guarded", wanted)
+	log.FromContext(ctx).Info("changed the guard against karpenter's own repair", "Node", node.Name, "guarded", wanted, "vetoEnded", vetoEnded)
 	return nil
 }
 

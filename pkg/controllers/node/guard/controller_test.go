@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/samber/lo"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -45,7 +46,21 @@ func TestGuard(t *testing.T) {
 		"a guard is lifted when the node is healthy again": {karpenter: repairs, mode: v1alpha1.ModeEnforce, before: guard},
 		"a person's veto stays a person's on a sick node":  {karpenter: repairs, severity: v1alpha1.SeverityFatal, mode: v1alpha1.ModeEnforce, before: persons, want: persons},
 		"a person's veto stays on a healthy node":          {karpenter: repairs, mode: v1alpha1.ModeEnforce, before: persons, want: persons},
-		"nothing is lifted beneath a fence":                {karpenter: repairs, mode: v1alpha1.ModeEnforce, before: fenced, want: fenced},
+		"a veto whose end has come is taken away":          {mode: v1alpha1.ModeEnforce, before: vetoedUntil(-time.Second)},
+		"a veto whose end has come becomes our guard on a sick node": {
+			karpenter: repairs, severity: v1alpha1.SeverityFatal, mode: v1alpha1.ModeEnforce, before: vetoedUntil(-time.Second), want: guard,
+		},
+		"a veto over our guard leaves the guard when it ends": {
+			karpenter: repairs, severity: v1alpha1.SeverityFatal, mode: v1alpha1.ModeEnforce, want: guard,
+			before: lo.Assign(guard, map[string]string{v1alpha1.VetoAnnotation: now.Add(-time.Second).Format(time.RFC3339)}),
+		},
+		"a veto whose end has not come stays": {
+			karpenter: repairs, severity: v1alpha1.SeverityFatal, mode: v1alpha1.ModeEnforce, before: vetoedUntil(time.Second), want: vetoedUntil(time.Second),
+		},
+		"a veto whose end cannot be read stays": {
+			before: lo.Assign(persons, map[string]string{v1alpha1.VetoAnnotation: "tomorrow"}), want: lo.Assign(persons, map[string]string{v1alpha1.VetoAnnotation: "tomorrow"}),
+		},
+		"nothing is lifted beneath a fence": {karpenter: repairs, mode: v1alpha1.ModeEnforce, before: fenced, want: fenced},
 	} {
 		t.Run(name, func(t *testing.T) {
 			node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node", Annotations: test.before}, Spec: corev1.NodeSpec{ProviderID: "p"}}
@@ -72,6 +87,27 @@ func TestGuard(t *testing.T) {
 			}
 		})
 	}
+}
+
+// vetoedUntil are a person's annotations.
+func vetoedUntil(from time.Duration) map[string]string {
+	return map[string]string{karpv1.DoNotRepairAnnotationKey: "true", v1alpha1.VetoAnnotation: now.Add(from).Format(time.RFC3339)}
+}
+
+func TestAVetoIsLookedAtWhenItEnds(t *testing.T) {
+	kubeClient := newClient(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node", Annotations: vetoedUntil(7 * time.Second)}})
+	clk := clocktesting.NewFakeClock(now)
+	controller := NewController(clk, kubeClient, func() decision.Karpenter { return decision.Karpenter{} })
+	request := reconcile.Request{NamespacedName: types.NamespacedName{Name: "node"}}
+	result, err := controller.Reconcile(context.Background(), request)
+	require.NoError(t, err)
+	require.Equal(t, 7*time.Second, result.RequeueAfter)
+	clk.Step(result.RequeueAfter)
+	_, err = controller.Reconcile(context.Background(), request)
+	require.NoError(t, err)
+	node := &corev1.Node{}
+	require.NoError(t, kubeClient.Get(context.Background(), request.NamespacedName, node))
+	require.Empty(t, node.Annotations)
 }
 
 func health(severity v1alpha1.Severity) *v1alpha1.NodeHealth {

@@ -11,10 +11,12 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	controllerruntime "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
@@ -85,6 +87,8 @@ func (c *Controller) Register(_ context.Context, m manager.Manager) error {
 								Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(c.repairsOfNode)).
 								Watches(&v1alpha1.NodeHealth{}, handler.EnqueueRequestsFromMapFunc(c.repairsOfNode)).
 								Watches(&v1alpha1.RepairPolicy{}, handler.EnqueueRequestsFromMapFunc(c.allRepairs)).
+								Watches(&v1alpha1.RepairPause{}, handler.EnqueueRequestsFromMapFunc(c.allRepairs)).
+								Watches(&karpv1.NodePool{}, handler.EnqueueRequestsFromMapFunc(c.repairsOfNodePool), builder.WithPredicates(predicate.AnnotationChangedPredicate{})).
 								WithOptions(controller.Options{MaxConcurrentReconciles: repairsAtOnce, RateLimiter: rateLimiter()}).
 								Complete(c)
 }
@@ -100,6 +104,11 @@ func (c *Controller) repairsOfNodeClaim(ctx context.Context, object client.Objec
 
 func (c *Controller) repairsOfNode(ctx context.Context, object client.Object) []reconcile.Request {
 	return c.unfinished(ctx, func(r *v1alpha1.NodeRepair) bool { return r.Spec.NodeName == object.GetName() })
+}
+
+// repairsOfNodePool gives the repairs of a NodePool whose annotations have changed: it may have been paused.
+func (c *Controller) repairsOfNodePool(ctx context.Context, object client.Object) []reconcile.Request {
+	return c.unfinished(ctx, func(r *v1alpha1.NodeRepair) bool { return r.Spec.NodePool == object.GetName() })
 }
 
 func (c *Controller) allRepairs(ctx context.Context, _ client.Object) []reconcile.Request {

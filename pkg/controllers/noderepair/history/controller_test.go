@@ -10,9 +10,11 @@ import (
 	"github.com/samber/lo"
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 	"github.com/autorepair-sh/karpenter-autorepair/test/fakeapi"
@@ -27,6 +29,14 @@ func ended(name string, ago time.Duration) client.Object {
 	if ago > 0 {
 		repair.Status.Phase, repair.Status.FinishedAt = v1alpha1.PhaseSucceeded, lo.ToPtr(metav1.NewTime(now.Add(-ago)))
 	}
+	return repair
+}
+
+// reboot gives one that was committed, and has ended, so long ago.
+func reboot(name, nodeClaim string, ago time.Duration) client.Object {
+	repair := ended(name, ago).(*v1alpha1.NodeRepair)
+	repair.CreationTimestamp = metav1.NewTime(now.Add(-ago))
+	repair.Spec.Action, repair.Spec.NodeClaim.UID = v1alpha1.ActionReboot, types.UID(nodeClaim)
 	return repair
 }
 
@@ -50,6 +60,18 @@ func TestHistoryIsBoundedByCountAndAge(t *testing.T) {
 			keep: 0, age: time.Hour,
 			repairs: lo.Times(5, func(i int) client.Object { return ended(fmt.Sprintf("recent-%d", i), 23*time.Hour) }),
 			want:    []string{"recent-0", "recent-1", "recent-2", "recent-3", "recent-4"},
+		},
+		"reboots stay as long as a policy counts their attempts, and their NodeClaim stands": {
+			keep: 0, age: time.Hour,
+			repairs: []client.Object{
+				reboot("counted", "stands", 100*time.Hour), reboot("too-long-ago", "stands", 721*time.Hour), reboot("of-a-node-that-is-gone", "gone", 100*time.Hour),
+				ended("a-replacement", 100*time.Hour), &karpv1.NodeClaim{ObjectMeta: metav1.ObjectMeta{Name: "stands", UID: "stands"}},
+				&v1alpha1.RepairPolicy{
+					ObjectMeta: metav1.ObjectMeta{Name: "patient"},
+					Spec:       v1alpha1.RepairPolicySpec{Reboot: v1alpha1.RebootSpec{Window: &metav1.Duration{Duration: 720 * time.Hour}}},
+				},
+			},
+			want: []string{"counted"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"time"
 
 	"github.com/agext/levenshtein"
 	"github.com/awslabs/operatorpkg/status"
@@ -12,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/decision"
 )
 
 type statusCondition = status.Condition
@@ -75,4 +77,34 @@ func selects(t counted) metav1.Condition {
 			"no NodeClaim has the labels of nodeClaimSelector: compare it with kubectl get nodeclaims --show-labels, or leave it out to select all")
 	}
 	return condition(v1alpha1.PolicyConditionSelects, true, "Selected", "there are NodeClaims that the policy selects")
+}
+
+// paused says of a policy in mode Paused whether that still holds.
+func paused(policy *v1alpha1.RepairPolicy, now time.Time) metav1.Condition {
+	until, problem := decision.StopUntil("pausedUntil", policy.Spec.PausedUntil)
+	stop := decision.Stop{Until: until}
+	switch {
+	case !stop.Active(now):
+		return condition(v1alpha1.PolicyConditionPaused, false, "Ended", fmt.Sprintf(
+			"the pause ended at %s, and the policy counts as Enforce: to pause it again write a later pausedUntil, or take it out", policy.Spec.PausedUntil))
+	case problem != "":
+		return condition(v1alpha1.PolicyConditionPaused, true, "NoEnd", problem)
+	case until.IsZero():
+		return condition(v1alpha1.PolicyConditionPaused, true, "NoEnd", "nothing is repaired under the policy until its mode is changed")
+	default:
+		return condition(v1alpha1.PolicyConditionPaused, true, "Until", "nothing is repaired under the policy until "+policy.Spec.PausedUntil)
+	}
+}
+
+// nextEnd gives the time until the first pause of a policy ends; zero where none does.
+func nextEnd(policies []v1alpha1.RepairPolicy, now time.Time) time.Duration {
+	var next time.Duration
+	for i := range policies {
+		until, _ := decision.StopUntil("pausedUntil", policies[i].Spec.PausedUntil)
+		left := until.Sub(now)
+		if policies[i].Spec.Mode == v1alpha1.ModePaused && left > 0 && (next == 0 || left < next) {
+			next = left
+		}
+	}
+	return next
 }

@@ -68,7 +68,7 @@ func (c *Controller) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 			return reconcile.Result{}, fmt.Errorf("writing the status of repairpolicy %s, %w", policy.Name, err)
 		}
 	}
-	return reconcile.Result{}, nil
+	return reconcile.Result{RequeueAfter: nextEnd(policies.Items, c.clock.Now())}, nil
 }
 
 func (c *Controller) describe(policy *v1alpha1.RepairPolicy, problems []string, t counted) {
@@ -78,6 +78,14 @@ func (c *Controller) describe(policy *v1alpha1.RepairPolicy, problems []string, 
 		condition.LastTransitionTime = metav1.NewTime(c.clock.Now())
 		meta.SetStatusCondition(&policy.Status.Conditions, condition)
 	}
+	if policy.Spec.Mode != v1alpha1.ModePaused {
+		meta.RemoveStatusCondition(&policy.Status.Conditions, v1alpha1.PolicyConditionPaused)
+		return
+	}
+	condition := paused(policy, c.clock.Now())
+	condition.ObservedGeneration = policy.Generation
+	condition.LastTransitionTime = metav1.NewTime(c.clock.Now())
+	meta.SetStatusCondition(&policy.Status.Conditions, condition)
 }
 
 // Register adds the controller to the manager.

@@ -69,6 +69,14 @@ func TestAPolicySaysWhatItGoverns(t *testing.T) {
 	require.Equal(t, int32(1), got["rest"].Unhealthy)
 }
 
+func pausedUntil(text string) func(*v1alpha1.RepairPolicySpec) {
+	return func(s *v1alpha1.RepairPolicySpec) { s.Mode, s.PausedUntil = v1alpha1.ModePaused, text }
+}
+
+func TestAPolicyThatIsNotPausedSaysNothingOfIt(t *testing.T) {
+	require.Nil(t, meta.FindStatusCondition(described(t, policy("p"))["p"].Conditions, v1alpha1.PolicyConditionPaused))
+}
+
 func TestWhatIsWrongWithAPolicyIsSaidWithWhatToWriteInstead(t *testing.T) {
 	for name, test := range map[string]struct {
 		objects   []client.Object
@@ -105,6 +113,22 @@ func TestWhatIsWrongWithAPolicyIsSaidWithWhatToWriteInstead(t *testing.T) {
 		},
 		"a selector that selects": {
 			objects: []client.Object{policy("p", selecting("a")), claim("one", "a", false)}, condition: v1alpha1.PolicyConditionSelects, holds: true, reason: "Selected",
+		},
+		"a pause without an end": {
+			objects:   []client.Object{policy("p", pausedUntil(""))},
+			condition: v1alpha1.PolicyConditionPaused, holds: true, reason: "NoEnd", says: "until its mode is changed",
+		},
+		"a pause with an end": {
+			objects:   []client.Object{policy("p", pausedUntil("2026-01-02T03:04:06Z"))},
+			condition: v1alpha1.PolicyConditionPaused, holds: true, reason: "Until", says: "until 2026-01-02T03:04:06Z",
+		},
+		"a pause that has ended": {
+			objects:   []client.Object{policy("p", pausedUntil("2026-01-02T03:04:05Z"))},
+			condition: v1alpha1.PolicyConditionPaused, reason: "Ended", says: "to pause it again write a later pausedUntil",
+		},
+		"a pause whose end cannot be read": {
+			objects:   []client.Object{policy("p", pausedUntil("2026-02-31T00:00:00Z"))},
+			condition: v1alpha1.PolicyConditionPaused, holds: true, reason: "NoEnd", says: "write for example",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
