@@ -312,7 +312,8 @@ func TestAnAgentDoesNotBeginWithAConfigurationThatIsWrong(t *testing.T) {
 	for name, tc := range map[string]struct{ config, want string }{
 		"a reason that nobody knows":  {"reasons:\n  Nonsense: {disabled: true}\n", "line 2: reasons.Nonsense: is no reason"},
 		"a setting that nobody knows": {"reasons: {}\ndetectors:\n  colour: red\n", "line 3: detectors.colour: there is no such setting"},
-		"a value of the wrong kind":   {"detectors:\n  disabled: 7\n", "line 2: detectors.disabled: a number is no []string"},
+		"a value of the wrong kind":   {"detectors:\n  disabled: 7\n", "line 2: detectors.disabled: a number stands where a []string should"},
+		"a number without quotes":     {"reasons:\n  OOMKilling: {disabled: true}\n  SoftLockup:\n    confirm: 1\n", "line 4: reasons.confirm: a number stands where a string should: for a text write it in quotes"},
 		"a detector that is none":     {"detectors:\n  disabled:\n  - nonsense\n", `line 3: detectors.disabled[0]: "nonsense" is no detector: write one of`},
 		"an expression that is none":  {"detectors:\n  interfaces:\n    include: ['(']\n", "line 2: detectors.interfaces: "},
 		"no YAML":                     {"reasons: [\n", "line 1"},

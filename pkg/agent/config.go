@@ -96,10 +96,44 @@ func ParseConfig(text []byte) (Config, error) {
 // wrongType says where a value of the wrong kind stands.
 func wrongType(document *yaml.Node, err error) error {
 	var mismatch *json.UnmarshalTypeError
-	if errors.As(err, &mismatch) {
-		return fmt.Errorf("line %d: %s: a %s is no %s: write a value of that kind", lineOf(document, mismatch.Field), mismatch.Field, mismatch.Value, mismatch.Type)
+	if !errors.As(err, &mismatch) {
+		return fmt.Errorf("reading the configuration, %w", err)
 	}
-	return fmt.Errorf("reading the configuration, %w", err)
+	// encoding/json names the fields on the way, the embedded one too, and leaves out keys of maps and places in lists.
+	field := strings.TrimPrefix(mismatch.Field, "Custom.")
+	line := lineOf(document, field)
+	if at := keyWithKind(document, field[strings.LastIndex(field, ".")+1:], mismatch.Value); at != nil {
+		line = at.Line
+	}
+	return fmt.Errorf("line %d: %s: a %s stands where a %s should: for a text write it in quotes", line, field, mismatch.Value, mismatch.Type)
+}
+
+// keyWithKind finds the first key of that name whose value is of the kind that encoding/json names.
+func keyWithKind(at *yaml.Node, name, kind string) *yaml.Node {
+	for i, next := range at.Content {
+		if at.Kind == yaml.MappingNode && i%2 == 0 && next.Value == name && kindOf(at.Content[i+1]) == kind {
+			return next
+		}
+		if found := keyWithKind(next, name, kind); found != nil {
+			return found
+		}
+	}
+	return nil
+}
+
+func kindOf(value *yaml.Node) string {
+	switch {
+	case value.Kind == yaml.MappingNode:
+		return "object"
+	case value.Kind == yaml.SequenceNode:
+		return "array"
+	case value.Tag == "!!int" || value.Tag == "!!float":
+		return "number"
+	case value.Tag == "!!bool":
+		return "bool"
+	default:
+		return "string"
+	}
 }
 
 var unknown = regexp.MustCompile(`unknown field "([^"]+)"`)
