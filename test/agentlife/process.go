@@ -136,7 +136,7 @@ func (p *Process) Usage() (Usage, error) {
 	for line := range strings.Lines(string(status)) {
 		name, rest, _ := strings.Cut(line, ":")
 		if fields := strings.Fields(rest); len(fields) > 0 {
-			value[name], _ = strconv.ParseFloat(fields[0], 64) //nolint:errcheck // not all are numbers
+			value[name], _ = strconv.ParseFloat(fields[0], 64) // not all are numbers
 		}
 	}
 	const kib = 1.0 / 1024
