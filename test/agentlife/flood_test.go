@@ -9,6 +9,7 @@ import (
 
 // A million lines of one fault: one finding that has counted each, in bounded memory, and nothing is left to be read.
 func TestAFloodOfKernelLines(t *testing.T) {
+	t.Parallel()
 	const lines = 1_000_000
 	n := newNode(t)
 	n.start()
@@ -29,6 +30,7 @@ func TestAFloodOfKernelLines(t *testing.T) {
 
 // An hour's worth of rotations in quick motion leaves nothing behind in the agent.
 func TestRotationsOfLogsLeaveNothingBehind(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	logs, err := NewServiceLogs(n.root)
 	require.NoError(t, err)

@@ -126,6 +126,7 @@ func TestANameOfAProgramIsNoFault(t *testing.T) {
 
 // The toleration of the first fault passes, whatever comes after it.
 func TestALaterFaultDoesNotMoveTheStartOfTheFirst(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	log, err := n.root.KernelLog()
 	require.NoError(t, err)
@@ -158,6 +159,7 @@ func TestALaterFaultDoesNotMoveTheStartOfTheFirst(t *testing.T) {
 // What the agent keeps is its findings together with the place in the log up to which they have counted. So where it is
 // killed, be it in the midst of a flood, the lines since are read again, and no other.
 func TestAKillInTheMidstOfAFloodLosesAndDoublesNothing(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	n.start()
 	n.sees("kernel-log")
@@ -185,6 +187,7 @@ func TestAKillInTheMidstOfAFloodLosesAndDoublesNothing(t *testing.T) {
 
 // Another configuration is another set of detectors, which go on where those before were.
 func TestAReloadInTheMidstOfAFloodLosesAndDoublesNothing(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	n.start()
 	n.sees("kernel-log")
@@ -211,6 +214,7 @@ func TestAReloadInTheMidstOfAFloodLosesAndDoublesNothing(t *testing.T) {
 
 // The disks of the agent's own files are full: it says so, and sees what it saw before.
 func TestAFullDiskIsToldAndTheAgentGoesOn(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	state, logs := fullDisk(t), fullDisk(t)
 	n.o.StateFile = filepath.Join(state, "agent.json")

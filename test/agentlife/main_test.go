@@ -83,7 +83,7 @@ func (n *node) eventually(what string, so func() bool) {
 	}
 }
 
-// looks waits until the source has looked, and gives what is in its state.
+// sees waits until the source says that it can see.
 func (n *node) sees(source string) {
 	n.t.Helper()
 	n.eventually(source+" can see", func() bool {
