@@ -98,7 +98,7 @@ func SetBy(managers []metav1.ManagedFieldsEntry, field string) string {
 // Manages says whether a field or an annotation is among those of a field manager. The name alone is looked for, since
 // none of those that we ask for occurs twice in an object.
 func Manages(entry *metav1.ManagedFieldsEntry, field string) bool {
-	return field == "" || (entry.FieldsV1 != nil && bytes.Contains(entry.FieldsV1.Raw, []byte(`"f:`+field+`":`)))
+	return field == "" || (entry.FieldsV1 != nil && bytes.Contains(entry.FieldsV1.GetRawBytes(), []byte(`"f:`+field+`":`)))
 }
 
 // blockersOf gives a blocker for each stop that holds.

@@ -132,8 +132,8 @@ func TestASlimNodeKeepsAllButItsLists(t *testing.T) {
 
 func TestTheCacheKeepsWhoSetAStop(t *testing.T) {
 	managed := []metav1.ManagedFieldsEntry{
-		{Manager: "kubelet", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:metadata":{"f:labels":{}},"f:spec":{"f:mode":{}}}`)}},
-		{Manager: "kubectl-annotate", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:metadata":{"f:annotations":{"f:karpenter.sh/do-not-repair":{}}}}`)}},
+		{Manager: "kubelet", FieldsV1: metav1.NewFieldsV1(`{"f:metadata":{"f:labels":{}},"f:spec":{"f:mode":{}}}`)},
+		{Manager: "kubectl-annotate", FieldsV1: metav1.NewFieldsV1(`{"f:metadata":{"f:annotations":{"f:karpenter.sh/do-not-repair":{}}}}`)},
 	}
 	metadata := metav1.ObjectMeta{ManagedFields: managed, Annotations: map[string]string{karpv1.DoNotRepairAnnotationKey: "true"}}
 	options := cacheOptions()

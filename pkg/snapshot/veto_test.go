@@ -18,8 +18,8 @@ const noTime = `is neither "true" nor a time, so it has no end: write for exampl
 
 func setBy(manager, field string) []metav1.ManagedFieldsEntry {
 	return []metav1.ManagedFieldsEntry{
-		{Manager: "karpenter", Time: &metav1.Time{Time: now}, FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:metadata":{"f:annotations":{"f:other":{}}}}`)}},
-		{Manager: manager, Time: &metav1.Time{Time: now}, FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:metadata":{"f:annotations":{"f:` + field + `":{}}}}`)}},
+		{Manager: "karpenter", Time: &metav1.Time{Time: now}, FieldsV1: metav1.NewFieldsV1(`{"f:metadata":{"f:annotations":{"f:other":{}}}}`)},
+		{Manager: manager, Time: &metav1.Time{Time: now}, FieldsV1: metav1.NewFieldsV1(`{"f:metadata":{"f:annotations":{"f:` + field + `":{}}}}`)},
 	}
 }
 
