@@ -48,6 +48,8 @@ type Options struct {
 const (
 	configEvery = 5 * time.Second
 	stateEvery  = 5 * time.Second
+	// stateTimesEvery is how often a state is saved in which nothing but the times of standing faults has moved.
+	stateTimesEvery = time.Minute
 )
 
 // Agent is a running agent.
@@ -68,7 +70,9 @@ type Agent struct {
 	// does not forget.
 	carried State
 	config  []byte
+	// saved is what is news in the state that was saved last, savedAt when that was.
 	saved   []byte
+	savedAt time.Time
 
 	troubles troubles
 }
@@ -278,15 +282,19 @@ func (a *Agent) saveState() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.carry()
-	text, err := json.Marshal(a.carried)
-	if err == nil && string(text) == string(a.saved) {
+	news, err := json.Marshal(a.carried.lasting())
+	if err == nil && string(news) == string(a.saved) && a.clock.Since(a.savedAt) < stateTimesEvery {
 		return
+	}
+	var text []byte
+	if err == nil {
+		text, err = json.Marshal(a.carried)
 	}
 	if err == nil {
 		err = writeState(a.o.StateFile, text)
 	}
 	if err == nil {
-		a.saved = text
+		a.saved, a.savedAt = news, a.clock.Now()
 		a.troubles.setState("")
 		return
 	}

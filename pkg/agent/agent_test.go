@@ -245,6 +245,24 @@ func TestANewBootBeginsAnew(t *testing.T) {
 	})
 }
 
+func TestAFaultThatStandsDoesNotWearTheDisk(t *testing.T) {
+	state := filepath.Join(t.TempDir(), "agent.json")
+	l := newLink()
+	l.down = true
+	busy := &scripted{name: "busy", look: func(context.Context) (tracking.Look, error) { return seen("ClockUnsynchronized") }}
+	inWorld(t, worldOptions{detectors: []detector.Detector{l, busy}, state: state}, func(t *testing.T, w *world) {
+		pass(15 * time.Minute)
+		written := map[string]bool{}
+		for range 60 {
+			text, err := os.ReadFile(state)
+			require.NoError(t, err)
+			written[string(text)] = true
+			pass(5 * time.Second)
+		}
+		require.LessOrEqual(t, len(written), 7, "states kept in five minutes")
+	})
+}
+
 func TestAStateThatCannotBeKeptIsToldAndTheAgentGoesOn(t *testing.T) {
 	folder := t.TempDir()
 	file := filepath.Join(folder, "no-folder")

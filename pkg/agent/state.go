@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/tracking"
 )
@@ -49,6 +51,21 @@ func ReadState(path string) (State, error) {
 		return State{}, fmt.Errorf("reading the state in %s, %w", path, err)
 	}
 	return state, nil
+}
+
+// lasting is the state without the times and numbers that move with every look at a fault that stands.
+func (s State) lasting() State {
+	out := State{BootID: s.BootID, Sources: make(map[string]SourceState, len(s.Sources))}
+	for name, source := range s.Sources {
+		entries := slices.Clone(source.Entries)
+		for i := range entries {
+			if e := &entries[i]; e.Stands {
+				e.LastObserved, e.CountedLook, e.StoodFor, e.Looks = time.Time{}, time.Time{}, 0, 0
+			}
+		}
+		out.Sources[name] = SourceState{Entries: entries, Cursor: source.Cursor}
+	}
+	return out
 }
 
 // writeState replaces the file with a State as JSON, as a whole, so that there is never half a state. It does not wait
