@@ -11,8 +11,8 @@ import (
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 )
 
-func unlike(name string, options ...nodeOption) Node {
-	return sick(name, append([]nodeOption{judged(policy(), judgement(sickOf("KernelDeadlock")))}, options...)...)
+func unlike(name string) Node {
+	return sick(name, judged(policy(), judgement(sickOf("KernelDeadlock"))))
 }
 
 func TestAFaultUnlikeTheWaveIsNotHeld(t *testing.T) {
