@@ -2,6 +2,7 @@ package decision
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -36,7 +37,10 @@ func requireOneAnswerEach(t *rapid.T, in Input, got Result) {
 		require.NotEmpty(t, d.Node.Verdict.Judgements)
 		if d.Admitted {
 			require.True(t, d.Node.Verdict.Deciding != nil && (d.Node.Verdict.Unhealthy || d.Node.Requested))
-			require.Empty(t, d.Node.Vetoes)
+			for _, stops := range [][]Stop{in.Pauses, in.NodePools[d.Node.NodePool].Pauses, d.Node.Vetoes} {
+				require.False(t, slices.ContainsFunc(stops, func(s Stop) bool { return s.Active(in.Now) }), "somebody has stopped it")
+			}
+			require.NotEqual(t, v1alpha1.ModePaused, ModeAt(d.Node.Verdict.Policy, in.Now))
 			require.False(t, d.Node.Deleting || d.Node.Terminated)
 		}
 		if i > 0 && got.Decisions[i-1].Admitted == d.Admitted {
@@ -169,8 +173,9 @@ func drawInput(t *rapid.T) Input {
 		if rapid.IntRange(0, 3).Draw(t, "limited") == 0 {
 			options = append(options, cpuLimit("40", "32"))
 		}
-		in.NodePools[name] = NodePool{Object: pool(name, options...)}
+		in.NodePools[name] = NodePool{Object: pool(name, options...), Pauses: drawStops(t, 10)}
 	}
+	in.Pauses = drawStops(t, 10)
 	for i := range rapid.IntRange(0, 14).Draw(t, "size") {
 		in.Nodes = append(in.Nodes, drawNode(t, fmt.Sprintf("n%d", i)))
 	}
@@ -178,6 +183,14 @@ func drawInput(t *rapid.T) Input {
 		in.Repairs = append(in.Repairs, drawRepair(t, i, in.Nodes))
 	}
 	return in
+}
+
+// drawStops gives stops that have no end, one to come, or one that has come.
+func drawStops(t *rapid.T, oneIn int) []Stop {
+	if rapid.IntRange(1, oneIn).Draw(t, "stopped") != oneIn {
+		return nil
+	}
+	return []Stop{{What: "a stop", Until: rapid.SampledFrom([]time.Time{{}, noon.Add(time.Minute), noon, ago(time.Minute)}).Draw(t, "until")}}
 }
 
 func drawNode(t *rapid.T, name string) Node {
@@ -190,14 +203,13 @@ func drawNode(t *rapid.T, name string) Node {
 	n.Terminated = n.Deleting && flip("terminated", 2)
 	n.ReschedulablePods = rapid.IntRange(0, 2).Draw(t, "pods")
 	n.DisruptionCost = float64(rapid.IntRange(0, 2).Draw(t, "cost"))
-	if flip("vetoed", 8) {
-		n.Vetoes = []Stop{{What: "annotation"}}
-	}
+	n.Vetoes = drawStops(t, 8)
 	if flip("well", 2) {
 		return n
 	}
 	p := policy(rapid.SampledFrom([]func(*v1alpha1.RepairPolicy){
 		func(*v1alpha1.RepairPolicy) {}, open, terminatingFirst, inMode(v1alpha1.ModePaused), maxUnhealthy("1"),
+		func(p *v1alpha1.RepairPolicy) { inMode(v1alpha1.ModePaused)(p); pausedUntil("2026-01-02T11:00:00Z")(p) },
 	}).Draw(t, "policy"))
 	j := judgement(
 		eligibleAgo(time.Duration(rapid.IntRange(-30, 90).Draw(t, "eligible"))*time.Minute),
