@@ -31,6 +31,8 @@ type poolState struct {
 	// nodes that count towards percentages of a budget.
 	nodes    int
 	inFlight []flight
+	// repairing counts repairs that have not ended.
+	repairing int
 	// standing is what the launched nodes take up. Karpenter counts the same in the NodePool's status, seconds later.
 	standing corev1.ResourceList
 	// launching is what replacements will take up that Karpenter does not count yet.
@@ -113,7 +115,7 @@ func (ix *index) addNode(node *Node) {
 	if len(node.Capacity) > 0 && pool.limited() {
 		pool.standing = plus(pool.standing, replacementOf(node))
 	}
-	if countsTowardsBudget(node) {
+	if ix.countsTowardsBudget(node) {
 		pool.nodes++
 		if f, ok := ix.flightOf(node); ok {
 			pool.inFlight = append(pool.inFlight, f)
@@ -137,8 +139,9 @@ func (ix *index) addRepair(repair *v1alpha1.NodeRepair) {
 	pool := ix.pool(repair.Spec.NodePool)
 	if repair.Finished() {
 		pool.record.add(repair, ix.in.Now)
-	} else if needsRoom(repair) {
-		if node, ok := ix.nodes[repair.Spec.NodeClaim.UID]; ok {
+	} else {
+		pool.repairing++
+		if node, ok := ix.nodes[repair.Spec.NodeClaim.UID]; ok && needsRoom(repair) {
 			pool.launching = plus(pool.launching, replacementOf(node))
 		}
 	}
@@ -154,7 +157,8 @@ func (ix *index) addRepair(repair *v1alpha1.NodeRepair) {
 
 // admit counts a node as in flight for those who come after it.
 func (ix *index) admit(c *candidate) {
-	if countsTowardsBudget(c.node) {
+	c.pool.repairing++
+	if ix.countsTowardsBudget(c.node) {
 		c.pool.inFlight = append(c.pool.inFlight, flight{uid: c.node.NodeClaimUID, what: label(c.node) + ": starting now"})
 	}
 	if c.needsReplacement() && !c.terminateFirst {
@@ -163,7 +167,7 @@ func (ix *index) admit(c *candidate) {
 	for _, d := range domainsOf(c.node) {
 		ix.domain(d).repairing++
 	}
-	if ix.in.Budgets != nil && countsTowardsBudget(c.node) {
+	if ix.in.Budgets != nil && ix.countsTowardsBudget(c.node) {
 		c.pool.allowanceOf(ix).remaining--
 	}
 }

@@ -3,6 +3,8 @@ package decision
 import (
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
+
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 )
 
@@ -30,6 +32,9 @@ func (r *record) add(repair *v1alpha1.NodeRepair, now time.Time) {
 	}
 	switch repair.Status.Phase {
 	case v1alpha1.PhaseSucceeded:
+		if provesNothing(repair) {
+			return
+		}
 		r.successes++
 		r.failures = 0
 	case v1alpha1.PhaseFailed:
@@ -38,6 +43,13 @@ func (r *record) add(repair *v1alpha1.NodeRepair, now time.Time) {
 		r.lastFailure = end.Time
 	default:
 	}
+}
+
+// provesNothing says whether a repair succeeded without anything that could prove healthy: the node went, and nothing
+// had to take its place, or what took it left before it had been watched long enough.
+func provesNothing(repair *v1alpha1.NodeRepair) bool {
+	verified := meta.FindStatusCondition(repair.Status.Conditions, v1alpha1.RepairConditionVerified)
+	return verified != nil && verified.Reason != v1alpha1.VerifiedHealthy
 }
 
 // width is how many repairs a suspect domain may have at work: one, doubled with every success since the last failure.

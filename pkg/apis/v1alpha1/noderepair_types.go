@@ -24,6 +24,16 @@ const (
 	RepairConditionSucceeded = "Succeeded"
 )
 
+// Reasons of RepairConditionVerified.
+const (
+	// VerifiedHealthy: the replacement, or the rebooted node, has been free of Fatal findings for verifyFor.
+	VerifiedHealthy = "Healthy"
+	// VerifiedNotNeeded: the node is gone, and nothing had to take its place, so nothing was proved.
+	VerifiedNotNeeded = "NotNeeded"
+	// VerifiedReplacementGone: the replacement left before it had been watched long enough, so nothing was proved.
+	VerifiedReplacementGone = "ReplacementGone"
+)
+
 // Phase of a NodeRepair, derived from its conditions.
 // +kubebuilder:validation:Enum=Committed;Fencing;Provisioning;Waiting;Terminating;Rebooting;Releasing;Verifying;LettingGo;Succeeded;Failed;Canceled;Yielded
 type Phase string
