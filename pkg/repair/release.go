@@ -20,6 +20,9 @@ const emptyFor = 30 * time.Second
 
 // release lifts the replacement's protection once pods have come to it, or none has for a while.
 func (e *Executor) release(ctx context.Context, repair *v1alpha1.NodeRepair) (progress, error) {
+	if reboots(repair) {
+		return e.releaseRebooted(ctx, repair)
+	}
 	r := current(repair)
 	if r == nil {
 		e.setCondition(repair, v1alpha1.RepairConditionReleased, metav1.ConditionTrue, "NotNeeded", "there is no replacement to release")

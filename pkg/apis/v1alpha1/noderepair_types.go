@@ -14,7 +14,9 @@ const (
 	RepairConditionProvisioned = "Provisioned"
 	// RepairConditionTerminated is True once the sick node is gone (False with reason Draining from the delete on).
 	RepairConditionTerminated = "Terminated"
-	// RepairConditionRebooted stands in the place of Provisioned and Terminated when the action is Reboot.
+	// RepairConditionRebooted stands in the place of Provisioned and Terminated when the action is Reboot. It is there
+	// from the moment when Karpenter is asked for the reboot, and True once the boot ID of the Node is another than in
+	// status.evidence.nodeInfo.
 	RepairConditionRebooted = "Rebooted"
 	// RepairConditionReleased is True once the replacement's protection is lifted.
 	RepairConditionReleased = "Released"
