@@ -7,12 +7,14 @@ import (
 	"slices"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	controllerruntime "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 )
@@ -20,6 +22,9 @@ import (
 const (
 	// MinAge is the least time that history is kept: decisions count attempts of the last 24 hours.
 	MinAge = 24 * time.Hour
+	// MaxRebootWindow is the longest spec.reboot.window of a RepairPolicy. Reboots are counted in it, so what is kept of
+	// them is kept as long, while their NodeClaim is there: no more than a few for each, by spec.reboot.attempts.
+	MaxRebootWindow = 720 * time.Hour
 	// every is the time between two looks.
 	every = 10 * time.Minute
 	// settle lets a burst of endings pass before one look at them all.
@@ -50,10 +55,17 @@ func (c *Controller) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 	}
 	finished := slices.DeleteFunc(list.Items, func(r v1alpha1.NodeRepair) bool { return !r.Finished() })
 	slices.SortFunc(finished, func(a, b v1alpha1.NodeRepair) int { return endOf(b).Compare(endOf(a)) }) // newest first
+	standing, err := c.standing(ctx)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
 	now := c.clock.Now()
 	for i := range finished {
 		age := now.Sub(endOf(finished[i]))
 		if age < MinAge || (i < c.keep && age < c.age) {
+			continue
+		}
+		if counted := finished[i].Spec.Action == v1alpha1.ActionReboot && standing[finished[i].Spec.NodeClaim.UID]; counted && age < MaxRebootWindow {
 			continue
 		}
 		if err := c.kubeClient.Delete(ctx, &finished[i]); client.IgnoreNotFound(err) != nil {
@@ -61,6 +73,19 @@ func (c *Controller) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 		}
 	}
 	return reconcile.Result{RequeueAfter: every}, nil
+}
+
+// standing NodeClaims, by UID.
+func (c *Controller) standing(ctx context.Context) (map[types.UID]bool, error) {
+	list := &karpv1.NodeClaimList{}
+	if err := c.kubeClient.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("listing nodeclaims, %w", err)
+	}
+	out := make(map[types.UID]bool, len(list.Items))
+	for i := range list.Items {
+		out[list.Items[i].UID] = true
+	}
+	return out, nil
 }
 
 func endOf(r v1alpha1.NodeRepair) time.Time {

@@ -10,9 +10,11 @@ import (
 	"github.com/samber/lo"
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 	"github.com/autorepair-sh/karpenter-autorepair/test/fakeapi"
@@ -27,6 +29,13 @@ func ended(name string, ago time.Duration) client.Object {
 	if ago > 0 {
 		repair.Status.Phase, repair.Status.FinishedAt = v1alpha1.PhaseSucceeded, lo.ToPtr(metav1.NewTime(now.Add(-ago)))
 	}
+	return repair
+}
+
+// rebooted gives a NodeRepair that rebooted the NodeClaim so long ago.
+func rebooted(name, claim string, ago time.Duration) client.Object {
+	repair := ended(name, ago).(*v1alpha1.NodeRepair)
+	repair.Spec.Action, repair.Spec.NodeClaim = v1alpha1.ActionReboot, v1alpha1.NodeClaimReference{Name: claim, UID: types.UID(claim)}
 	return repair
 }
 
@@ -45,6 +54,14 @@ func TestHistoryIsBoundedByCountAndAge(t *testing.T) {
 		"too old goes, though there is room": {
 			keep: 100, age: 48 * time.Hour,
 			repairs: []client.Object{ended("older", 49*time.Hour), ended("old", 47*time.Hour)}, want: []string{"old"},
+		},
+		"reboots of a node that stands are counted for as long as a policy may say": {
+			keep: 0, age: time.Hour,
+			repairs: []client.Object{
+				&karpv1.NodeClaim{ObjectMeta: metav1.ObjectMeta{Name: "stands", UID: "stands"}},
+				rebooted("counted", "stands", 719*time.Hour), rebooted("too-old", "stands", 721*time.Hour), rebooted("gone", "gone", 30*time.Hour),
+			},
+			want: []string{"counted"},
 		},
 		"decisions count the last 24 hours, so all of them stay": {
 			keep: 0, age: time.Hour,
