@@ -195,17 +195,7 @@ func (e *Executor) watchReboot(ctx context.Context, repair *v1alpha1.NodeRepair,
 			return progress{}, err
 		}
 	}
-	message := ""
-	switch bound := repair.Spec.DrainBound; {
-	case condition.Reason == karpv1.RebootReasonIssued:
-		message = fmt.Sprintf("the node reboots; Karpenter waits up to %s for it, and deletes the NodeClaim if it does not come back", observedWithin)
-	case !tainted && e.Clock.Since(condition.LastTransitionTime.Time) > takenUpWithin:
-		message = "Karpenter has been asked to drain and reboot the node, and has not begun: is it running?"
-	case bound != nil:
-		message = fmt.Sprintf("Karpenter drains the node before it is rebooted; PodDisruptionBudgets are honoured until %s", stamp(condition.LastTransitionTime.Add(bound.Duration)))
-	default:
-		message = "Karpenter drains the node before it is rebooted; PodDisruptionBudgets are honoured without end"
-	}
+	message := e.howFar(repair, condition, tainted)
 	against, err := e.objections(ctx, repair)
 	if err != nil {
 		return progress{}, err
@@ -215,6 +205,19 @@ func (e *Executor) watchReboot(ctx context.Context, repair *v1alpha1.NodeRepair,
 	}
 	repair.Status.Message = truncate(message)
 	return wait(lookAgain), nil
+}
+
+func (e *Executor) howFar(repair *v1alpha1.NodeRepair, condition *status.Condition, tainted bool) string {
+	switch bound := repair.Spec.DrainBound; {
+	case condition.Reason == karpv1.RebootReasonIssued:
+		return fmt.Sprintf("the node reboots; Karpenter waits up to %s for it, and deletes the NodeClaim if it does not come back", observedWithin)
+	case !tainted && e.Clock.Since(condition.LastTransitionTime.Time) > takenUpWithin:
+		return "Karpenter has been asked to drain and reboot the node, and has not begun: is it running?"
+	case bound != nil:
+		return fmt.Sprintf("Karpenter drains the node before it is rebooted; PodDisruptionBudgets are honoured until %s", stamp(condition.LastTransitionTime.Add(bound.Duration)))
+	default:
+		return "Karpenter drains the node before it is rebooted; PodDisruptionBudgets are honoured without end"
+	}
 }
 
 // liftTaint takes the fence's taint away and leaves the rest of the fence: the node is not for others to disrupt yet.

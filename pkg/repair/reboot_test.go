@@ -30,9 +30,9 @@ const (
 )
 
 // newRebootWorld is the world of one NodeRepair that reboots.
-func newRebootWorld(t *testing.T, more ...client.Object) *world {
+func newRebootWorld(t *testing.T) *world {
 	t.Helper()
-	w := newWorld(t, more...)
+	w := newWorld(t)
 	w.toReboot()
 	return w
 }
