@@ -51,7 +51,7 @@ func New(m manager.Manager, clk clock.WithTicker, found *snapshot.Discovery, ser
 	board := method.NewBoard(func(nodeClaim string) {
 		changed <- event.GenericEvent{Object: &karpv1.NodeClaim{ObjectMeta: metav1.ObjectMeta{Name: nodeClaim}}}
 	})
-	gatherer := snapshot.NewGatherer(clk, kubeClient, found.Karpenter, true)
+	gatherer := snapshot.NewGatherer(clk, kubeClient, found.Karpenter, true).RebootedBy(found.RebootProviders())
 	repairs := func(ctx context.Context) ([]v1alpha1.NodeRepair, error) { return snapshot.ListRepairs(ctx, apiReader) }
 	unhealthy := method.NewMethod(gatherer, method.NewInKindPlanner(), board, repairs)
 	executor := &repair.Executor{

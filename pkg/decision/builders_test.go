@@ -106,7 +106,7 @@ type nodeOption func(*Node)
 func node(name string, options ...nodeOption) Node {
 	n := Node{
 		NodeClaim: name, NodeClaimUID: types.UID("uid-" + name), NodeName: "node-" + name, NodePool: "default",
-		Initialized: true, ReschedulablePods: 1,
+		Initialized: true, ReschedulablePods: 1, ProviderReboots: true,
 		Capacity: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("4")},
 	}
 	for _, option := range options {

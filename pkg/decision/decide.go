@@ -88,7 +88,7 @@ func (ix *index) candidate(node *Node) *candidate {
 	if age := ix.in.Now.Sub(c.deciding.EligibleAt); age > 0 {
 		c.score += float64(age) / float64(scorePeriod)
 	}
-	c.score -= float64(len(ix.history.failures(node, ix.in.Now)))
+	c.score -= float64(len(ix.history.failures(v1alpha1.NodeClaimReference{Name: node.NodeClaim, UID: node.NodeClaimUID}, ix.in.Now)))
 	return c
 }
 

@@ -110,8 +110,6 @@ func TestSmallPoolsAreRepairedWithinTheBudget(t *testing.T) {
 }
 
 func TestWhatIsDone(t *testing.T) {
-	reboots := func(in *Input) { in.ExecutorReboots = true }
-	rebooting := judged(policy(), judgement(acting(v1alpha1.ActionReboot)))
 	rebootedAgo := func(d time.Duration) v1alpha1.NodeRepair {
 		return repair("a", v1alpha1.PhaseSucceeded, named(d.String()), committedAgo(d), endedAgo(d), func(r *v1alpha1.NodeRepair) {
 			r.Spec.Action = v1alpha1.ActionReboot

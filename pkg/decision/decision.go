@@ -78,6 +78,9 @@ type Node struct {
 	Terminated bool
 	// Rebooting: Karpenter's Rebooting condition is True.
 	Rebooting bool
+	// ProviderReboots: the provider of the NodeClaim's node class is known to reboot instances in place. Karpenter
+	// itself cannot be asked, and ends a NodeClaim whose provider cannot.
+	ProviderReboots bool
 	// KarpenterDisrupting: the taint karpenter.sh/disrupted, or DisruptionReason True, without a deletion yet.
 	KarpenterDisrupting bool
 

@@ -85,7 +85,7 @@ func gateBudget(ix *index, c *candidate) []Blocker {
 	if a.err != nil {
 		return budgetInvalid(c.pool, ix.in.Now)
 	}
-	if _, has := ix.flightOf(c.node); has || c.repair != nil || !countsTowardsBudget(c.node) {
+	if _, has := ix.flightOf(c.node); has || c.repair != nil || !ix.countsTowardsBudget(c.node) {
 		return nil // it has its place already, or needs none
 	}
 	if a.reckoned {
@@ -115,7 +115,7 @@ func gateBudgetStillThere(ix *index, c *candidate) []Blocker {
 	if a.err != nil {
 		return budgetInvalid(c.pool, ix.in.Now)
 	}
-	if a.reckoned || !countsTowardsBudget(c.node) {
+	if a.reckoned || !ix.countsTowardsBudget(c.node) {
 		return nil
 	}
 	var ahead []flight
@@ -239,9 +239,15 @@ func hasSchedule(pool *karpv1.NodePool) bool {
 	return false
 }
 
-// countsTowardsBudget says whether Karpenter counts the node in its budgets.
-func countsTowardsBudget(node *Node) bool {
-	return (node.Initialized || node.Rebooting) && !node.Terminated
+// countsTowardsBudget says whether the node counts in its pool's budgets: as Karpenter counts, and a node that we reboot
+// also between the end of Karpenter's Rebooting and the moment when it is Initialized again.
+func (ix *index) countsTowardsBudget(node *Node) bool {
+	if node.Terminated {
+		return false
+	}
+	repair := ix.unfinished[node.NodeClaimUID]
+	return node.Initialized || node.Rebooting ||
+		(repair != nil && repair.Spec.Action == v1alpha1.ActionReboot && repair.HoldsBudget())
 }
 
 // flightOf says how a node takes up its pool's budget, if it does. Nodes that are merely NotReady do not: they are

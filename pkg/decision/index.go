@@ -32,6 +32,8 @@ type poolState struct {
 	// nodes that count towards percentages of a budget.
 	nodes    int
 	inFlight []flight
+	// repairing counts repairs that have not ended.
+	repairing int
 	// standing is what the launched nodes take up. Karpenter counts the same in the NodePool's status, seconds later.
 	standing corev1.ResourceList
 	// launching is what replacements will take up that Karpenter does not count yet.
@@ -120,7 +122,7 @@ func (ix *index) addNode(node *Node) {
 	if node.Deleting && ix.unfinished[node.NodeClaimUID] == nil {
 		pool.leaves(node)
 	}
-	if countsTowardsBudget(node) {
+	if ix.countsTowardsBudget(node) {
 		pool.nodes++
 		if f, ok := ix.flightOf(node); ok {
 			pool.inFlight = append(pool.inFlight, f)
@@ -145,6 +147,7 @@ func (ix *index) addRepair(repair *v1alpha1.NodeRepair) {
 	if repair.Finished() {
 		pool.record.add(repair, ix.in.Now)
 	} else {
+		pool.repairing++
 		ix.addToPool(pool, repair)
 	}
 	ends := endOf(repair)
@@ -181,7 +184,8 @@ func (ix *index) addToPool(pool *poolState, repair *v1alpha1.NodeRepair) {
 
 // admit counts a node as in flight for those who come after it.
 func (ix *index) admit(c *candidate) {
-	if countsTowardsBudget(c.node) {
+	c.pool.repairing++
+	if ix.countsTowardsBudget(c.node) {
 		c.pool.inFlight = append(c.pool.inFlight, flight{uid: c.node.NodeClaimUID, what: label(c.node) + ": starting now"})
 	}
 	if c.needsReplacement() && !c.terminateFirst {
@@ -191,7 +195,7 @@ func (ix *index) admit(c *candidate) {
 	for _, d := range domainsOf(c.node) {
 		ix.domain(d).works(domainRepair{reason: c.deciding.Finding.Reason, node: c.node})
 	}
-	if ix.in.Budgets != nil && countsTowardsBudget(c.node) {
+	if ix.in.Budgets != nil && ix.countsTowardsBudget(c.node) {
 		c.pool.allowanceOf(ix).remaining--
 	}
 }

@@ -70,14 +70,16 @@ func requireWithinBudgets(t *rapid.T, in Input, got Result) {
 	for name, p := range in.NodePools {
 		size, disrupted, added := 0, 0, 0
 		for _, n := range in.Nodes {
-			if n.NodePool != name || n.Terminated || (!n.Initialized && !n.Rebooting) {
+			held, weReboot := false, false
+			for i := range in.Repairs {
+				if r := &in.Repairs[i]; r.Spec.NodeClaim.UID == n.NodeClaimUID && r.HoldsBudget() {
+					held, weReboot = true, weReboot || r.Spec.Action == v1alpha1.ActionReboot
+				}
+			}
+			if n.NodePool != name || n.Terminated || (!n.Initialized && !n.Rebooting && !weReboot) {
 				continue
 			}
 			size++
-			held := false
-			for i := range in.Repairs {
-				held = held || (in.Repairs[i].Spec.NodeClaim.UID == n.NodeClaimUID && in.Repairs[i].HoldsBudget())
-			}
 			switch {
 			case started[n.NodeClaim]:
 				added++
@@ -201,6 +203,7 @@ func drawNode(t *rapid.T, name string) Node {
 	n.Initialized, n.Deleting = !flip("uninitialized", 8), flip("deleting", 8)
 	n.KarpenterDisrupting, n.Rebooting = flip("disrupting", 8), flip("rebooting", 10)
 	n.Terminated = n.Deleting && flip("terminated", 2)
+	n.ProviderReboots = !flip("provider", 4)
 	n.ReschedulablePods = rapid.IntRange(0, 2).Draw(t, "pods")
 	n.DisruptionCost = float64(rapid.IntRange(0, 2).Draw(t, "cost"))
 	n.Vetoes = drawStops(t, 8)
@@ -237,6 +240,12 @@ func drawRepair(t *rapid.T, i int, nodes []Node) v1alpha1.NodeRepair {
 	}).Draw(t, "phase"), named(fmt.Sprintf("r%d", i)))
 	r.Status.Domains = domains
 	r.Spec.Cause.Reason = rapid.SampledFrom([]string{"", "InterfaceNotUp", "KernelDeadlock"}).Draw(t, "cause")
+	if rapid.IntRange(0, 3).Draw(t, "rebooted") == 0 {
+		r.Spec.Action = v1alpha1.ActionReboot
+		if r.Status.Phase == v1alpha1.PhaseTerminating {
+			r.Status.Phase = v1alpha1.PhaseRebooting
+		}
+	}
 	if len(nodes) > i {
 		r.Spec.NodePool = nodes[i].NodePool
 	}

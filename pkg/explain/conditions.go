@@ -138,12 +138,17 @@ func blocked(blockers []decision.Blocker) metav1.Condition {
 
 func repairing(repair *v1alpha1.NodeRepair) metav1.Condition {
 	phase := cmp.Or(repair.Status.Phase, v1alpha1.PhaseCommitted)
-	message := fmt.Sprintf("NodeRepair %s: %s", repair.Name, cmp.Or(repair.Status.Message, next(phase)))
+	message := fmt.Sprintf("NodeRepair %s: %s", repair.Name, cmp.Or(repair.Status.Message, next(phase, repair.Spec.Action)))
 	return condition(v1alpha1.ConditionRepairing, metav1.ConditionTrue, string(phase), message)
 }
 
 // next says what happens next in a phase, where the repair itself does not.
-func next(phase v1alpha1.Phase) string {
+func next(phase v1alpha1.Phase, action v1alpha1.Action) string {
+	if action == v1alpha1.ActionReboot {
+		if said := nextOfReboot(phase); said != "" {
+			return said
+		}
+	}
 	switch phase {
 	case v1alpha1.PhaseCommitted, v1alpha1.PhaseFencing:
 		return "the node is being fenced off from new pods"
@@ -163,6 +168,22 @@ func next(phase v1alpha1.Phase) string {
 		return "the node is let go, and an unused replacement withdrawn"
 	default:
 		return string(phase)
+	}
+}
+
+// nextOfReboot says it where a reboot has other words for the phase; empty where it has none.
+func nextOfReboot(phase v1alpha1.Phase) string {
+	switch phase {
+	case v1alpha1.PhaseWaiting:
+		return "the node is looked at once more before it is rebooted"
+	case v1alpha1.PhaseReleasing:
+		return "the rebooted node's protection is being lifted"
+	case v1alpha1.PhaseVerifying:
+		return "the rebooted node has to prove healthy"
+	case v1alpha1.PhaseLettingGo:
+		return "the node is let go"
+	default:
+		return ""
 	}
 }
 

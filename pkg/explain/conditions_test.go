@@ -75,7 +75,7 @@ func (s story) surroundings(now time.Time, d diagnosis.Diagnosis) decision.Input
 	}
 	node := decision.Node{
 		NodeClaim: "a", NodeClaimUID: "uid-a", NodeName: "node-a", NodePool: "default",
-		Initialized: true, ReschedulablePods: 2, Verdict: d.Verdict,
+		Initialized: true, ReschedulablePods: 2, ProviderReboots: true, Verdict: d.Verdict,
 	}
 	if s.node != nil {
 		s.node(&node)
@@ -138,6 +138,21 @@ func repairIn(phase v1alpha1.Phase, message string) *v1alpha1.NodeRepair {
 	}
 }
 
+func rebootIn(phase v1alpha1.Phase, message string) *v1alpha1.NodeRepair {
+	r := repairIn(phase, message)
+	r.Spec.Action = v1alpha1.ActionReboot
+	return r
+}
+
+func reboots(in *decision.Input) { in.ExecutorReboots = true }
+
+// rebootedBefore is a reboot of the node that did not help.
+func rebootedBefore(name string) v1alpha1.NodeRepair {
+	r := rebootIn(v1alpha1.PhaseFailed, "the reboot did not help")
+	r.Name, r.CreationTimestamp, r.Status.FinishedAt = name, metav1.NewTime(start), new(metav1.NewTime(start))
+	return *r
+}
+
 var stories = map[string]story{
 	"nothing-watches":        {nothing: true},
 	"healthy":                {},
@@ -147,9 +162,37 @@ var stories = map[string]story{
 	"admitted":               {now: 10 * time.Minute, findings: []v1alpha1.Finding{down("eth0")}},
 	"several-findings":       {now: 10 * time.Minute, findings: []v1alpha1.Finding{down("eth0"), down("eth1"), notReady()}},
 	"reboot-becomes-replace": {now: time.Hour, findings: []v1alpha1.Finding{notReady()}},
-	"no-policy":              {now: time.Hour, findings: []v1alpha1.Finding{down("eth0")}, policies: []v1alpha1.RepairPolicy{}, undecided: true},
-	"policy-paused":          {now: time.Hour, findings: []v1alpha1.Finding{down("eth0")}, policies: inMode(v1alpha1.ModePaused)},
-	"policy-dry-run":         {now: time.Hour, findings: []v1alpha1.Finding{down("eth0")}, policies: inMode(v1alpha1.ModeDryRun)},
+	"reboot-admitted":        {now: time.Hour, findings: []v1alpha1.Finding{notReady()}, input: reboots},
+	"reboot-unknown-provider": {
+		now: time.Hour, findings: []v1alpha1.Finding{notReady()}, input: reboots, node: func(n *decision.Node) { n.ProviderReboots = false },
+	},
+	"reboot-escalated": {now: 2 * time.Hour, findings: []v1alpha1.Finding{notReady()}, input: func(in *decision.Input) {
+		reboots(in)
+		in.Repairs = append(in.Repairs, rebootedBefore("a-1"), rebootedBefore("a-2"))
+	}},
+	"reboot-committed":  {now: time.Hour, findings: []v1alpha1.Finding{notReady()}, repair: rebootIn("", "")},
+	"reboot-last-look":  {now: time.Hour, findings: []v1alpha1.Finding{notReady()}, repair: rebootIn(v1alpha1.PhaseWaiting, "")},
+	"reboot-drains":     {now: time.Hour, findings: []v1alpha1.Finding{notReady()}, repair: rebootIn(v1alpha1.PhaseRebooting, "Karpenter drains the node before it is rebooted; PodDisruptionBudgets are honoured until 2026-01-02T11:30:00Z")},
+	"reboot-too-late":   {now: time.Hour, repair: rebootIn(v1alpha1.PhaseRebooting, "the node reboots; Karpenter waits up to 20m0s for it, and deletes the NodeClaim if it does not come back. It cannot be stopped any more: Recovered: the node has no Fatal finding any more that can be trusted")},
+	"reboot-releasing":  {now: time.Hour, repair: rebootIn(v1alpha1.PhaseReleasing, "")},
+	"reboot-verifying":  {now: time.Hour, repair: rebootIn(v1alpha1.PhaseVerifying, "")},
+	"reboot-letting-go": {now: time.Hour, repair: rebootIn(v1alpha1.PhaseLettingGo, "")},
+	"backoff-one-a-time": {now: time.Hour, findings: []v1alpha1.Finding{down("eth0")}, input: func(in *decision.Input) {
+		failed, atWork := repairIn(v1alpha1.PhaseFailed, "the replacement turned sick"), repairIn(v1alpha1.PhaseVerifying, "")
+		failed.Spec.NodeClaim, atWork.Spec.NodeClaim = v1alpha1.NodeClaimReference{Name: "b", UID: "b"}, v1alpha1.NodeClaimReference{Name: "c", UID: "c"}
+		failed.Status.FinishedAt = new(metav1.NewTime(start.Add(50 * time.Minute)))
+		in.Repairs = append(in.Repairs, *failed, *atWork)
+	}},
+	"replacements-failed": {now: 3 * time.Hour, findings: []v1alpha1.Finding{down("eth0")}, input: func(in *decision.Input) {
+		for i := range 3 {
+			failed := repairIn(v1alpha1.PhaseFailed, "the replacement turned sick")
+			failed.Name, failed.Status.FinishedAt = fmt.Sprint("a-", i), new(metav1.NewTime(start.Add(time.Duration(i)*10*time.Minute)))
+			in.Repairs = append(in.Repairs, *failed)
+		}
+	}},
+	"no-policy":      {now: time.Hour, findings: []v1alpha1.Finding{down("eth0")}, policies: []v1alpha1.RepairPolicy{}, undecided: true},
+	"policy-paused":  {now: time.Hour, findings: []v1alpha1.Finding{down("eth0")}, policies: inMode(v1alpha1.ModePaused)},
+	"policy-dry-run": {now: time.Hour, findings: []v1alpha1.Finding{down("eth0")}, policies: inMode(v1alpha1.ModeDryRun)},
 	"policy-conflict": {
 		now: time.Hour, findings: []v1alpha1.Finding{down("eth0")},
 		policies: []v1alpha1.RepairPolicy{defaultPolicy(), func() v1alpha1.RepairPolicy { p := defaultPolicy(); p.Name = "other"; return p }()},

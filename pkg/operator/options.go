@@ -27,6 +27,7 @@ type Options struct {
 	LogFormat               string
 	KarpenterVersion        string
 	KarpenterNodeRepair     string
+	RebootProviders         []string
 	NodeConditionsConfig    string
 }
 
@@ -44,6 +45,7 @@ func (o *Options) AddFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.KarpenterVersion, "karpenter-version", "", "version of the Karpenter beside, for example 1.15.0; empty to read it from its Deployment")
 	flags.StringVar(&o.NodeConditionsConfig, "node-conditions-config", "", "file that makes findings of more Node conditions, a YAML list of {conditionType, conditionStatus, reasonPattern, finding: {reason, category, severity, message}}; it comes before what is known anyway")
 	flags.StringVar(&o.KarpenterNodeRepair, "karpenter-node-repair", "auto", "whether Karpenter's feature gate NodeRepair is on: true, false, or auto to read it from its Deployment")
+	flags.StringSliceVar(&o.RebootProviders, "reboot-providers", snapshot.RebootProviders, "API groups of the node classes whose provider reboots instances in place (the method Reboot of its CloudProvider, from Karpenter 1.15); nodes of others are replaced instead, since Karpenter ends a NodeClaim that it cannot reboot")
 }
 
 // Validate says what to write instead of a value that cannot be used.
@@ -72,7 +74,7 @@ func (o *Options) Validate() error {
 
 // karpenterOverrides are what the flags say about Karpenter.
 func (o *Options) karpenterOverrides() snapshot.Overrides {
-	overrides := snapshot.Overrides{Version: o.KarpenterVersion}
+	overrides := snapshot.Overrides{Version: o.KarpenterVersion, RebootProviders: o.RebootProviders}
 	if o.KarpenterNodeRepair != "auto" {
 		overrides.OwnRepair = new(o.KarpenterNodeRepair == "true")
 	}

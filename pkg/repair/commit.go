@@ -27,7 +27,7 @@ const (
 
 // commit keeps what is known of the node, since it will be gone. From its creation on the repair holds the budget.
 func (e *Executor) commit(ctx context.Context, repair *v1alpha1.NodeRepair) (progress, error) {
-	if repair.Spec.Action != v1alpha1.ActionReplace {
+	if repair.Spec.Action != v1alpha1.ActionReplace && !reboots(repair) {
 		return e.finish(repair, v1alpha1.PhaseFailed, fmt.Sprintf("this version cannot carry out the action %s; write action: Replace in the RepairPolicy", repair.Spec.Action)), nil
 	}
 	evidence, err := e.evidence(ctx, repair)

@@ -61,8 +61,8 @@ func wait(again time.Duration) progress { return progress{again: max(again, time
 
 // Step takes the repair as far as it goes now, and says when to look again; zero where there is nothing left to do.
 // What was reached is written once, at the end: every phase can be repeated, so what a crash keeps from being written
-// is done again, and a storm costs the API server half as many writes. Only the delete of the node cannot be repeated:
-// what led to it is written before.
+// is done again, and a storm costs the API server half as many writes. Only the delete of the node, or the request for
+// its reboot, cannot be repeated: what led to it is written before.
 func (e *Executor) Step(ctx context.Context, repair *v1alpha1.NodeRepair) (time.Duration, error) {
 	before := repair.DeepCopy()
 	p, err := e.advance(ctx, repair)
@@ -98,6 +98,8 @@ func (e *Executor) phase(ctx context.Context, repair *v1alpha1.NodeRepair) (prog
 		return e.wait(ctx, repair)
 	case v1alpha1.PhaseTerminating:
 		return e.terminate(ctx, repair)
+	case v1alpha1.PhaseRebooting:
+		return e.reboot(ctx, repair)
 	case v1alpha1.PhaseReleasing:
 		return e.release(ctx, repair)
 	case v1alpha1.PhaseVerifying:

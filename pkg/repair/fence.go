@@ -28,6 +28,10 @@ func (e *Executor) fence(ctx context.Context, repair *v1alpha1.NodeRepair) (prog
 	if err != nil {
 		return progress{}, err
 	}
+	if reboots(repair) && (n == nil || repair.Status.Evidence == nil || repair.Status.Evidence.NodeInfo == nil) {
+		letGoAs(repair, v1alpha1.PhaseFailed, "there is no Node to reboot, or there was none when the repair began")
+		return through, nil
+	}
 	if n == nil {
 		e.setCondition(repair, v1alpha1.RepairConditionFenced, metav1.ConditionTrue, fencedNodeGone, "there is no Node to fence")
 		return to(repair, v1alpha1.PhaseProvisioning, "a replacement is about to be made"), nil
@@ -46,6 +50,9 @@ func (e *Executor) fence(ctx context.Context, repair *v1alpha1.NodeRepair) (prog
 		return through, nil
 	}
 	e.setCondition(repair, v1alpha1.RepairConditionFenced, metav1.ConditionTrue, hold(claim, karpenter), "the node takes no new pods, and Karpenter's other methods leave it alone")
+	if reboots(repair) {
+		return to(repair, v1alpha1.PhaseWaiting, "the node is looked at once more before it is rebooted"), nil
+	}
 	return to(repair, v1alpha1.PhaseProvisioning, "a replacement is about to be made"), nil
 }
 

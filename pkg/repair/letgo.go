@@ -16,7 +16,11 @@ import (
 
 // letGo undoes the fence and withdraws a replacement that nobody uses, on the way to an end without the node's.
 func (e *Executor) letGo(ctx context.Context, repair *v1alpha1.NodeRepair) (progress, error) {
-	if err := e.settleReplacement(ctx, repair); err != nil {
+	if reboots(repair) {
+		if err := e.undoReboot(ctx, repair); err != nil {
+			return progress{}, err
+		}
+	} else if err := e.settleReplacement(ctx, repair); err != nil {
 		return progress{}, err
 	}
 	drop := []string{}

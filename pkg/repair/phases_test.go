@@ -260,7 +260,7 @@ func TestAFailedRequestIsNotTriedForEver(t *testing.T) {
 func TestAnActionThatCannotBeCarriedOutFailsAndSaysWhatToWrite(t *testing.T) {
 	w := newWorld(t)
 	repair := w.repair()
-	w.change(repair, func() { repair.Spec.Action = v1alpha1.ActionReboot })
+	w.change(repair, func() { repair.Spec.Action = v1alpha1.ActionNone })
 	repair = w.runs(w.executor(w.api))
 	require.Equal(t, v1alpha1.PhaseFailed, repair.Status.Phase)
 	require.Contains(t, repair.Status.Message, "action: Replace")

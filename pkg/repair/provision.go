@@ -117,7 +117,9 @@ func (e *Executor) replacementInput(ctx context.Context, repair *v1alpha1.NodeRe
 	in = replacement.Input{
 		Name:       replacementName(repair, attempt),
 		NodeRepair: repair.Name,
-		Width:      replacement.WidthOf(attempt),
+	}
+	if in.Width, err = e.width(ctx, repair, attempt); err != nil {
+		return in, "", err
 	}
 	if in.NodeClaim, err = nodeClaim(ctx, e.Client, repair); err != nil || in.NodeClaim == nil {
 		return in, "the NodeClaim is gone", err
@@ -143,6 +145,8 @@ func (e *Executor) replacementInput(ctx context.Context, repair *v1alpha1.NodeRe
 	if err != nil {
 		return in, "", fmt.Errorf("listing the pods of the node, %w", err)
 	}
+	moving := lo.Filter(pods, func(p *corev1.Pod, _ int) bool { return podutils.IsReschedulable(p) })
+	in.Keep = keeps(moving, in.Width)
 	in.Requests = resources.RequestsForPods(lo.Filter(pods, func(p *corev1.Pod, _ int) bool {
 		return podutils.IsReschedulable(p) || podutils.IsOwnedByDaemonSet(p)
 	})...)

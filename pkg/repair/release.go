@@ -20,8 +20,11 @@ const emptyFor = 30 * time.Second
 
 // release lifts the replacement's protection once pods have come to it, or none has for a while.
 func (e *Executor) release(ctx context.Context, repair *v1alpha1.NodeRepair) (progress, error) {
-	if repair.Spec.TerminateFirst {
+	switch {
+	case repair.Spec.TerminateFirst:
 		return e.refill(ctx, repair)
+	case reboots(repair):
+		return e.releaseRebooted(ctx, repair)
 	}
 	r := current(repair)
 	if r == nil {

@@ -29,15 +29,22 @@ func (e *Executor) stopped(ctx context.Context, repair *v1alpha1.NodeRepair) (bo
 	if e.taken(repair, claim, n) {
 		return true, nil
 	}
+	against, err := e.objections(ctx, repair)
+	if err != nil || against == "" {
+		return false, err
+	}
+	letGoAs(repair, v1alpha1.PhaseCanceled, against)
+	return true, nil
+}
+
+// objections says, by the cache, why the repair is no longer wanted: the node recovered, or a person said no. Empty
+// where it still is.
+func (e *Executor) objections(ctx context.Context, repair *v1alpha1.NodeRepair) (string, error) {
 	in := decision.Input{NodePools: map[string]decision.NodePool{}}
 	if err := e.Snapshot.Refresh(ctx, e.Client, &in, repair.Spec.NodeClaim.Name); err != nil {
-		return false, fmt.Errorf("looking at the node, %w", err)
+		return "", fmt.Errorf("looking at the node, %w", err)
 	}
-	if against := lo.Reject(decision.Recheck(in, repair.Spec.NodeClaim.UID), isBudget); len(against) > 0 {
-		letGoAs(repair, v1alpha1.PhaseCanceled, sentences(against))
-		return true, nil
-	}
-	return false, nil
+	return sentences(lo.Reject(decision.Recheck(in, repair.Spec.NodeClaim.UID), isBudget)), nil
 }
 
 // taken moves the repair elsewhere, and says true, where somebody else is removing the node already: Karpenter's
@@ -47,7 +54,8 @@ func (e *Executor) taken(repair *v1alpha1.NodeRepair, claim *karpv1.NodeClaim, n
 	case claim == nil || !claim.DeletionTimestamp.IsZero():
 		// The node goes anyway. A replacement that is on its way takes its pods, so the repair goes on with it.
 		if current(repair) == nil && !isTrue(repair, v1alpha1.RepairConditionProvisioned) {
-			letGoAs(repair, v1alpha1.PhaseYielded, "the NodeClaim was deleted before a replacement was made: Karpenter replaces it as its pods need")
+			letGoAs(repair, v1alpha1.PhaseYielded, fmt.Sprintf("the NodeClaim was deleted before %s: Karpenter replaces it as its pods need",
+				lo.Ternary(reboots(repair), "the reboot", "a replacement was made")))
 			return true
 		}
 		e.setCondition(repair, v1alpha1.RepairConditionTerminated, metav1.ConditionFalse, "Draining", "the NodeClaim was deleted by somebody else; the replacement takes its pods")
@@ -61,7 +69,7 @@ func (e *Executor) taken(repair *v1alpha1.NodeRepair, claim *karpv1.NodeClaim, n
 }
 
 func disruptedByKarpenter(claim *karpv1.NodeClaim, n *corev1.Node) bool {
-	if claim.StatusConditions().Get(karpv1.ConditionTypeDisruptionReason).IsTrue() {
+	if claim.StatusConditions().Get(karpv1.ConditionTypeDisruptionReason).IsTrue() || rebooting(claim).IsTrue() {
 		return true
 	}
 	return n != nil && lo.ContainsBy(n.Spec.Taints, func(t corev1.Taint) bool { return t.MatchTaint(&karpv1.DisruptedNoScheduleTaint) })

@@ -20,7 +20,7 @@ func changed(before, after *v1alpha1.NodeRepair) bool {
 // an end that leaves it standing.
 func (e *Executor) tell(before, after *v1alpha1.NodeRepair) {
 	phase := after.Status.Phase
-	turn := phase == v1alpha1.PhaseProvisioning || phase == v1alpha1.PhaseTerminating || after.Finished()
+	turn := phase == v1alpha1.PhaseProvisioning || phase == v1alpha1.PhaseTerminating || phase == v1alpha1.PhaseRebooting || after.Finished()
 	if before.Status.Phase == phase || !turn {
 		return
 	}

@@ -18,6 +18,9 @@ import (
 // wait waits until the replacement is Initialized and the fence has stood long enough, looks once more past the cache
 // whether the node is still sick, still ours and still within the budget, and deletes it.
 func (e *Executor) wait(ctx context.Context, repair *v1alpha1.NodeRepair) (progress, error) {
+	if reboots(repair) {
+		return e.waitToReboot(ctx, repair)
+	}
 	if stop, err := e.stopped(ctx, repair); err != nil || stop {
 		return through, err
 	}
@@ -26,28 +29,36 @@ func (e *Executor) wait(ctx context.Context, repair *v1alpha1.NodeRepair) (progr
 			return p, err
 		}
 	}
+	if free, p, err := e.mayGo(ctx, repair); err != nil || !free {
+		return p, err
+	}
+	return e.deleteNodeClaim(ctx, repair)
+}
+
+// mayGo says whether the node may be disrupted now, and where not, what the repair has come to instead.
+func (e *Executor) mayGo(ctx context.Context, repair *v1alpha1.NodeRepair) (bool, progress, error) {
 	if left := e.standsUntil(repair).Sub(e.Clock.Now()); left > 0 {
 		repair.Status.Message = fmt.Sprintf("waiting until %s, so that whatever Karpenter had decided about the node shows itself", stamp(e.Clock.Now().Add(left)))
-		return wait(left), nil
+		return false, wait(left), nil
 	}
 	if left := e.since(repair, v1alpha1.RepairConditionFenced).Add(launchesFirst).Sub(e.Clock.Now()); left > 0 {
 		if launching, err := e.othersLaunch(ctx, repair); err != nil || launching {
 			repair.Status.Message = "waiting until the replacements of other nodes have launched: Karpenter is stalled meanwhile"
-			return wait(min(left, time.Second)), err
+			return false, wait(min(left, time.Second)), err
 		}
 	}
 	if against, err := e.recheck(ctx, repair); err != nil || len(against) > 0 {
 		if err != nil {
-			return progress{}, err
+			return false, progress{}, err
 		}
 		if len(lo.Reject(against, isBudget)) > 0 {
 			letGoAs(repair, v1alpha1.PhaseCanceled, sentences(against))
-			return through, nil
+			return false, through, nil
 		}
 		repair.Status.Message = sentences(against)
-		return wait(lookAgain), nil
+		return false, wait(lookAgain), nil
 	}
-	return e.deleteNodeClaim(ctx, repair)
+	return true, through, nil
 }
 
 // standing says whether the replacement is Initialized and healthy.

@@ -37,6 +37,8 @@ type world struct {
 	idle bool
 	// refills lets Karpenter keep the pool at one NodeClaim, as it does with static pools.
 	refills bool
+	// reboot is what becomes of a reboot that Karpenter is asked for.
+	reboot rebootFate
 }
 
 // newWorld makes the world of one NodeRepair, which pods have to be moved for.
@@ -56,7 +58,7 @@ func newWorld(t *testing.T, more ...client.Object) *world {
 			return c.Create(ctx, o, opts...)
 		},
 	})
-	return &world{t: t, api: stamped, clock: clk, found: decision.Karpenter{Version: "1.15.0", HonoursDoNotRepair: true}}
+	return &world{t: t, api: stamped, clock: clk, found: decision.Karpenter{Version: "1.15.0", HonoursDoNotRepair: true, RebootSupported: true}}
 }
 
 // executor begins anew, as after a restart. It writes through the client.
@@ -114,6 +116,8 @@ func (w *world) karpenter() {
 		switch {
 		case !claim.DeletionTimestamp.IsZero():
 			w.drains(claim)
+		case rebooting(&claim).IsTrue():
+			w.reboots(claim)
 		case w.idle:
 		case !claim.StatusConditions().Get(karpv1.ConditionTypeLaunched).IsTrue():
 			claim.Status.ProviderID = "fake://" + claim.Name
@@ -194,9 +198,11 @@ func (w *world) noFenceIsLeft() {
 		require.NotContains(w.t, n.Annotations, v1alpha1.FenceRestoreAnnotation, "Node %s", n.Name)
 		require.NotContains(w.t, n.Annotations, karpv1.DoNotDisruptAnnotationKey, "Node %s", n.Name)
 		require.False(w.t, lo.SomeBy(n.Spec.Taints, isFence), "Node %s", n.Name)
+		require.NotContains(w.t, n.Annotations, v1alpha1.RepairRequestAnnotation, "Node %s", n.Name)
 	}
 	for _, claim := range w.claims() {
 		require.NotContains(w.t, claim.Annotations, karpv1.DoNotDisruptAnnotationKey, "NodeClaim %s", claim.Name)
+		require.NotContains(w.t, claim.Annotations, karpv1.RebootTerminationGracePeriodAnnotationKey, "NodeClaim %s", claim.Name)
 	}
 }
 
@@ -231,6 +237,7 @@ func sickNode() *corev1.Node {
 		karpv1.NodePoolLabelKey: "pool", karpv1.NodeInitializedLabelKey: "true", corev1.LabelTopologyZone: "zone-a",
 	}, Annotations: map[string]string{"example.com/own": "kept"}}}
 	n.Spec.ProviderID = "fake://sick"
+	n.Status.NodeInfo.BootID = "boot-1"
 	n.Status.Conditions = []corev1.NodeCondition{{Type: "KernelReady", Status: corev1.ConditionFalse}}
 	return n
 }

@@ -28,9 +28,12 @@ const (
 	AnyTypeWidth
 	// AnyCapacityTypeWidth: also any capacity type of the NodePool.
 	AnyCapacityTypeWidth
-	// AnyZoneWidth: also any zone of the NodePool.
+	// AnyZoneWidth: also any zone of the NodePool, unless volumes of the pods keep them in one.
 	AnyZoneWidth
 )
+
+// Widened are the labels of the old node in which a wider replacement may differ from it.
+var Widened = []string{corev1.LabelInstanceTypeStable, karpv1.CapacityTypeLabelKey, corev1.LabelTopologyZone}
 
 // WidthOf gives the width of an attempt, which counts from 1.
 func WidthOf(attempt int32) Width {
@@ -50,6 +53,9 @@ type Input struct {
 	// Requests of the pods that have to move and of the daemons.
 	Requests corev1.ResourceList
 	Width    Width
+	// Keep are those of Widened that the replacement shares at any width: pods that have to move could not run,
+	// or reach their volumes, on a node without them.
+	Keep []string
 }
 
 // InKind makes a NodeClaim from the current template of the NodePool, narrowed to what the old node was. Where the
@@ -101,7 +107,7 @@ func annotations(nodePool *karpv1.NodePool, template map[string]string) map[stri
 func narrow(in Input, labels map[string]string) scheduling.Requirements {
 	requirements := scheduling.NewNodeSelectorRequirementsWithMinValues(in.NodePool.Spec.Template.Spec.Requirements...)
 	requirements.Add(scheduling.NewRequirement(karpv1.NodePoolLabelKey, corev1.NodeSelectorOpIn, in.NodePool.Name))
-	for _, key := range wanted(in.Width) {
+	for _, key := range lo.Union(wanted(in.Width), in.Keep) {
 		if value := in.NodeLabels[key]; value != "" {
 			intersect(requirements, key, value)
 		}
@@ -144,7 +150,7 @@ func instanceTypes(in Input, template scheduling.Requirements) []string {
 	if own := in.NodeLabels[corev1.LabelInstanceTypeStable]; own != "" && !slices.Contains(types, own) {
 		types = append(types, own)
 	}
-	if in.Width >= AnyTypeWidth && template.Has(corev1.LabelInstanceTypeStable) {
+	if in.Width >= AnyTypeWidth && !slices.Contains(in.Keep, corev1.LabelInstanceTypeStable) && template.Has(corev1.LabelInstanceTypeStable) {
 		if r := template.Get(corev1.LabelInstanceTypeStable); r.Operator() == corev1.NodeSelectorOpIn {
 			types = lo.Union(types, r.Values())
 		}

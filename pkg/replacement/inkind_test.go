@@ -95,6 +95,21 @@ func TestEachWidthGoesFurther(t *testing.T) {
 	}
 }
 
+func TestWhatPodsNeedIsKeptHoweverWide(t *testing.T) {
+	own := requirement(corev1.LabelInstanceTypeStable, "m5.large", "c5.large")
+	keep := func(keys ...string) func(*Input) { return func(in *Input) { in.Keep = keys } }
+	claim, err := InKind(input(asks(own), width(AnyZoneWidth), keep(corev1.LabelTopologyZone)))
+	require.NoError(t, err)
+	require.Equal(t, []string{"zone-a"}, values(claim, corev1.LabelTopologyZone), "their volumes are there")
+	require.Equal(t, []string{"c5.large", "m5.large"}, values(claim, corev1.LabelInstanceTypeStable))
+	require.Nil(t, values(claim, karpv1.CapacityTypeLabelKey))
+	claim, err = InKind(input(asks(own), width(AnyZoneWidth), keep(corev1.LabelInstanceTypeStable, karpv1.CapacityTypeLabelKey)))
+	require.NoError(t, err)
+	require.Equal(t, []string{"m5.large"}, values(claim, corev1.LabelInstanceTypeStable))
+	require.Equal(t, []string{"spot"}, values(claim, karpv1.CapacityTypeLabelKey))
+	require.Nil(t, values(claim, corev1.LabelTopologyZone))
+}
+
 func TestTheTemplateWinsOverWhatTheOldNodeWas(t *testing.T) {
 	for name, test := range map[string]struct {
 		asks karpv1.NodeSelectorRequirementWithMinValues

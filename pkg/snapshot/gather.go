@@ -22,13 +22,20 @@ type Gatherer struct {
 	cache     client.Reader
 	karpenter func() decision.Karpenter
 	reboots   bool
+	providers []string
 }
 
 // NewGatherer makes a Gatherer that reads from cache, which must index Pods by
 // spec.nodeName and Nodes by spec.providerID. karpenter tells what is
 // known of the Karpenter that the nodes belong to; executorReboots, whether whoever carries decisions out can reboot.
 func NewGatherer(clk clock.Clock, cache client.Reader, karpenter func() decision.Karpenter, executorReboots bool) *Gatherer {
-	return &Gatherer{clock: clk, cache: cache, karpenter: karpenter, reboots: executorReboots}
+	return &Gatherer{clock: clk, cache: cache, karpenter: karpenter, reboots: executorReboots, providers: RebootProviders}
+}
+
+// RebootedBy replaces RebootProviders, the API groups of the node classes whose provider reboots instances in place.
+func (g *Gatherer) RebootedBy(groups []string) *Gatherer {
+	g.providers = groups
+	return g
 }
 
 // Gather reads everything anew. What belongs to one node or one NodePool and cannot be read is recorded there and
@@ -78,7 +85,7 @@ func (g *Gatherer) Gather(ctx context.Context) (decision.Input, error) {
 		}
 		node, problems := nodes.of(nodeClaim)
 		entry := newEntry(nodeClaim, node, in.NodePools[nodeClaim.Labels[karpv1.NodePoolLabelKey]].Object)
-		entry.Unreadable = problems
+		entry.Unreadable, entry.ProviderReboots = problems, providerReboots(nodeClaim, g.providers)
 		diagnose(&entry, nodeClaim, health[entry.NodeName], policies, in.Now)
 		if sick(entry) {
 			workloads.describe(ctx, g.cache, &entry, nodeClaim)

@@ -80,6 +80,18 @@ func TestGatherStatesWhatTheObjectsSay(t *testing.T) {
 			},
 			want: func(n *decision.Node) { n.Rebooting = true },
 		},
+		"the provider of a node class may be known to reboot": {
+			change: func(nodeClaim *karpv1.NodeClaim, _ *corev1.Node) {
+				nodeClaim.Spec.NodeClassRef = &karpv1.NodeClassReference{Group: "karpenter.k8s.aws", Kind: "EC2NodeClass", Name: "any"}
+			},
+			want: func(n *decision.Node) { n.ProviderReboots = true },
+		},
+		"one that is not known does not": {
+			change: func(nodeClaim *karpv1.NodeClaim, _ *corev1.Node) {
+				nodeClaim.Spec.NodeClassRef = &karpv1.NodeClassReference{Group: "example.com", Kind: "Class", Name: "any"}
+			},
+			want: func(*decision.Node) {},
+		},
 		"a node that has not joined has no Node": {
 			change: func(nodeClaim *karpv1.NodeClaim, _ *corev1.Node) {
 				nodeClaim.Status.ProviderID, nodeClaim.Status.NodeName = "", ""
@@ -115,6 +127,21 @@ func TestGatherStatesWhatTheObjectsSay(t *testing.T) {
 			require.Empty(t, cmp.Diff([]decision.Node{want}, in.Nodes))
 		})
 	}
+}
+
+func TestAnOperatorMayKnowMoreProvidersThatReboot(t *testing.T) {
+	claim := nodeClaim()
+	claim.Spec.NodeClassRef = &karpv1.NodeClassReference{Group: "example.com", Kind: "Class", Name: "any"}
+	kubeClient := newClient(claim, node())
+	discovery := NewDiscovery(kubeClient, Overrides{RebootProviders: []string{"example.com"}})
+	gatherer := newGatherer(kubeClient).RebootedBy(discovery.RebootProviders())
+	in, err := gatherer.Gather(context.Background())
+	require.NoError(t, err)
+	require.True(t, in.Nodes[0].ProviderReboots)
+	in.Nodes[0].ProviderReboots = false
+	require.NoError(t, gatherer.Refresh(context.Background(), kubeClient, &in, "claim"))
+	require.True(t, in.Nodes[0].ProviderReboots, "and the last look says the same")
+	require.Equal(t, RebootProviders, NewDiscovery(kubeClient, Overrides{}).RebootProviders(), "without a word from the operator")
 }
 
 func TestVetoes(t *testing.T) {

@@ -45,6 +45,8 @@ type Overrides struct {
 	Version string
 	// OwnRepair says whether Karpenter's NodeRepair is on; nil to find out.
 	OwnRepair *bool
+	// RebootProviders in the place of those of that name; nil for those.
+	RebootProviders []string
 }
 
 // Discovery finds out which Karpenter runs beside us and whether it repairs nodes itself. The newest answer is kept
@@ -67,6 +69,14 @@ func (d *Discovery) Karpenter() decision.Karpenter {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	return d.found.Karpenter
+}
+
+// RebootProviders are the API groups of the node classes whose provider reboots instances in place.
+func (d *Discovery) RebootProviders() []string {
+	if d.overrides.RebootProviders != nil {
+		return d.overrides.RebootProviders
+	}
+	return RebootProviders
 }
 
 // Discover looks again, and says whether the answer has changed. Where it cannot look, the answer stays.

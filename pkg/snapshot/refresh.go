@@ -48,7 +48,7 @@ func (g *Gatherer) Refresh(ctx context.Context, reader client.Reader, in *decisi
 		return err
 	}
 	entry := newEntry(nodeClaim, node, nodePool)
-	entry.Unreadable = problems
+	entry.Unreadable, entry.ProviderReboots = problems, providerReboots(nodeClaim, g.providers)
 	health, err := readHealth(ctx, reader, entry.NodeName)
 	if err != nil {
 		return err

@@ -14,7 +14,9 @@ const (
 	RepairConditionProvisioned = "Provisioned"
 	// RepairConditionTerminated is True once the sick node is gone (False with reason Draining from the delete on).
 	RepairConditionTerminated = "Terminated"
-	// RepairConditionRebooted stands in the place of Provisioned and Terminated when the action is Reboot.
+	// RepairConditionRebooted stands in the place of Provisioned and Terminated when the action is Reboot. It is there
+	// from the moment when Karpenter is asked for the reboot, and True once the boot ID of the Node is another than in
+	// status.evidence.nodeInfo.
 	RepairConditionRebooted = "Rebooted"
 	// RepairConditionReleased is True once the replacement's protection is lifted.
 	RepairConditionReleased = "Released"
@@ -24,13 +26,13 @@ const (
 	RepairConditionSucceeded = "Succeeded"
 )
 
-// Reasons of a Verified that is True.
+// Reasons of RepairConditionVerified.
 const (
-	// VerifiedHealthy: the replacement has been watched, and is healthy. Only this proves that repairs help.
+	// VerifiedHealthy: the replacement, or the rebooted node, has been free of Fatal findings for verifyFor.
 	VerifiedHealthy = "Healthy"
-	// VerifiedNotNeeded: nothing had to take the node's place.
+	// VerifiedNotNeeded: the node is gone, and nothing had to take its place, so nothing was proved.
 	VerifiedNotNeeded = "NotNeeded"
-	// VerifiedReplacementGone: the replacement was removed before it had been watched long enough.
+	// VerifiedReplacementGone: the replacement left before it had been watched long enough, so nothing was proved.
 	VerifiedReplacementGone = "ReplacementGone"
 )
 

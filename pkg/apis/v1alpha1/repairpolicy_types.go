@@ -12,7 +12,8 @@ type Action string
 const (
 	// ActionReplace puts a new node in the place of the sick one.
 	ActionReplace Action = "Replace"
-	// ActionReboot restarts the instance in place, where Karpenter and its provider can; else it is Replace.
+	// ActionReboot restarts the instance in place, by Karpenter's own lifecycle, where Karpenter (from 1.15) and the
+	// provider of the node class can; else it is Replace.
 	ActionReboot Action = "Reboot"
 	// ActionNone shows the fault and does nothing.
 	ActionNone Action = "None"
@@ -131,14 +132,14 @@ type RepairRule struct {
 
 // RebootSpec bounds reboots.
 type RebootSpec struct {
-	// attempts within the window after which a node is replaced instead.
+	// attempts within the window after which a node is replaced instead. An attempt is one that Karpenter was asked for.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=10
 	// +kubebuilder:default=2
 	// +optional
 	Attempts *int32 `json:"attempts,omitempty"`
 
-	// window in which attempts are counted, per NodeClaim.
+	// window in which attempts are counted, per NodeClaim. They are counted in NodeRepairs, which are kept that long.
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}(\\\\.[0-9]{1,9})?(ms|s|m|h))+$') && duration(self) >= duration('1m') && duration(self) <= duration('720h')",message="window must be a duration between 1m and 720h: write for example \"24h\""
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=32
@@ -197,7 +198,10 @@ type ReplacementSpec struct {
 	// +optional
 	VerifyFor *metav1.Duration `json:"verifyFor,omitempty"`
 
-	// attempts to make a replacement before the repair gives up.
+	// attempts is how often replacing a node is tried. One repair makes so many replacements, each wider than the
+	// last (in kind; any instance type; any capacity type; any zone), while they do not launch, are not Initialized in
+	// time, or come up sick. And after so many failed repairs of a node, and of the nodes that it took the place of,
+	// within 24 hours, no other is started: RepairBlocked says ReplacementFailed, and it is left to a person.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=20
 	// +kubebuilder:default=3

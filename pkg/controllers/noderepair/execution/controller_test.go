@@ -27,7 +27,7 @@ var request = reconcile.Request{NamespacedName: client.ObjectKey{Name: "repair"}
 func nodeRepair() *v1alpha1.NodeRepair {
 	r := &v1alpha1.NodeRepair{ObjectMeta: metav1.ObjectMeta{Name: "repair", UID: "repair"}}
 	r.Spec.NodeClaim = v1alpha1.NodeClaimReference{Name: "claim", UID: "claim"}
-	r.Spec.NodeName, r.Spec.Action = "node", v1alpha1.ActionReboot
+	r.Spec.NodeName, r.Spec.Action = "node", v1alpha1.ActionNone
 	return r
 }
 
