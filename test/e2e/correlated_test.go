@@ -7,6 +7,7 @@ import (
 
 	"github.com/samber/lo"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
@@ -39,9 +40,12 @@ func TestHalfOfAPoolTurnsSickAndOneIsTriedFirst(t *testing.T) {
 		}
 		return nil
 	})
+	// At once: with two left the pool would not be suspect any more, and they would be repaired.
+	var healing errgroup.Group
 	for _, node := range waiting {
-		s.heal(node.Name)
+		healing.Go(func() error { return s.c.Heal(s.ctx, node.Name) })
 	}
+	require.NoError(t, healing.Wait())
 	s.eventually("the nodes that recovered are healthy and stay", func() error {
 		for _, node := range waiting {
 			if reason := s.condition(node.Name, v1alpha1.ConditionRepairBlocked).Reason; reason != "" {
