@@ -26,6 +26,8 @@ func main() {
 type options struct {
 	nodes, sick, large int
 	json               string
+	only               string
+	window             time.Duration
 }
 
 // figures are what was measured; seconds and MiB.
@@ -42,6 +44,7 @@ type figures struct {
 	LatencyMax float64 `json:"conditionSecondsMax"`
 	// Memory is the resident size of the controller by number of nodes.
 	MemoryMiB map[int]float64 `json:"memoryMiB"`
+	Storms    []stormFigures  `json:"storms"`
 }
 
 func command() *cobra.Command {
@@ -57,32 +60,24 @@ func command() *cobra.Command {
 	cmd.Flags().IntVar(&o.nodes, "nodes", 300, "nodes of the cluster")
 	cmd.Flags().IntVar(&o.sick, "sick", 60, "nodes that turn sick at the same moment; stock Karpenter stops above 20 % of the nodes")
 	cmd.Flags().IntVar(&o.large, "large", 1000, "nodes for the second measure of memory; 0 leaves it out")
+	cmd.Flags().StringVar(&o.only, "only", "", "measure one thing only: storm; empty for all")
+	cmd.Flags().DurationVar(&o.window, "window", 10*time.Minute, "how long it takes in a storm until a person could act")
 	cmd.Flags().StringVar(&o.json, "json", "", "also write the figures, as JSON, to this file")
 	return cmd
 }
 
 func run(ctx context.Context, o options) error {
 	f := figures{Nodes: o.nodes, Sick: o.sick, MemoryMiB: map[int]float64{}}
-	say("The decision core (go test -bench):")
-	bench := exec.CommandContext(ctx, "go", "test", "-run=^$", "-bench=Decide", "-benchmem", "./pkg/decision")
-	bench.Stdout, bench.Stderr = os.Stdout, os.Stderr
-	if err := bench.Run(); err != nil {
-		return fmt.Errorf("measuring the decision, %w", err)
+	if o.only != "storm" {
+		if err := measureRepairs(ctx, o, &f); err != nil {
+			return err
+		}
+		print(f)
 	}
 	var err error
-	if f.OursSeconds, err = measureOurs(ctx, o, &f); err != nil {
-		return fmt.Errorf("measuring ours, %w", err)
+	if f.Storms, err = measureStorms(ctx, o); err != nil {
+		return fmt.Errorf("measuring storms, %w", err)
 	}
-	if f.StockSeconds, err = measureStock(ctx, o); err != nil {
-		return fmt.Errorf("measuring stock Karpenter, %w", err)
-	}
-	f.Ratio = f.OursSeconds / f.StockSeconds
-	if o.large > 0 {
-		if err := measureLarge(ctx, o, &f); err != nil {
-			return fmt.Errorf("measuring memory, %w", err)
-		}
-	}
-	print(f)
 	if o.json == "" {
 		return nil
 	}
@@ -91,6 +86,29 @@ func run(ctx context.Context, o options) error {
 		return fmt.Errorf("writing figures, %w", err)
 	}
 	return os.WriteFile(o.json, append(text, '\n'), 0o600) //nolint:wrapcheck // names the file
+}
+
+func measureRepairs(ctx context.Context, o options, f *figures) error {
+	say("The decision core (go test -bench):")
+	bench := exec.CommandContext(ctx, "go", "test", "-run=^$", "-bench=Decide", "-benchmem", "./pkg/decision")
+	bench.Stdout, bench.Stderr = os.Stdout, os.Stderr
+	if err := bench.Run(); err != nil {
+		return fmt.Errorf("measuring the decision, %w", err)
+	}
+	var err error
+	if f.OursSeconds, err = measureOurs(ctx, o, f); err != nil {
+		return fmt.Errorf("measuring ours, %w", err)
+	}
+	if f.StockSeconds, err = measureStock(ctx, o); err != nil {
+		return fmt.Errorf("measuring stock Karpenter, %w", err)
+	}
+	f.Ratio = f.OursSeconds / f.StockSeconds
+	if o.large > 0 {
+		if err := measureLarge(ctx, o, f); err != nil {
+			return fmt.Errorf("measuring memory, %w", err)
+		}
+	}
+	return nil
 }
 
 var began = time.Now()

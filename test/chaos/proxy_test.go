@@ -45,6 +45,8 @@ type fate int
 const (
 	// pass it on.
 	pass fate = iota
+	// passLate passes it on although its client may have gone meanwhile.
+	passLate
 	// cut the connection without an answer.
 	cut
 	// conflict, tooMany and broken answer by 409, 429 with Retry-After, and 500.
@@ -139,7 +141,11 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, onward http.Handle
 	before, after := p.hooks.before, p.hooks.after
 	p.mu.Unlock()
 	if before != nil {
-		if f := before(seen); f != pass {
+		switch f := before(seen); f {
+		case pass:
+		case passLate:
+			r = r.WithContext(context.WithoutCancel(r.Context()))
+		default:
 			refuse(w, f)
 			return
 		}

@@ -93,6 +93,8 @@ func (s *stage) cleanUp() {
 	for _, pool := range s.pools {
 		drop(&v1alpha1.RepairPolicy{}, pool)
 		drop(&karpv1.NodePool{}, pool)
+		// Also instances that Karpenter forgot when it was killed.
+		_ = shared.Client.DeleteAllOf(ctx, &corev1.Node{}, client.MatchingLabels{karpv1.NodePoolLabelKey: pool})
 		_ = shared.Client.DeleteAllOf(ctx, &karpv1.NodeClaim{}, client.MatchingLabels{karpv1.NodePoolLabelKey: pool})
 		_ = shared.Client.DeleteAllOf(ctx, &v1alpha1.NodeRepair{}, client.MatchingLabels{v1alpha1.NodePoolLabel: pool})
 	}
@@ -223,19 +225,35 @@ func (s *stage) owner(w write) string {
 }
 
 // role tells a write by what it is to the repair of a NodeClaim, so that it can be found again in another repair.
-func (s *stage) role(w write, sick karpv1.NodeClaim) string {
+func (s *stage) role(w write, sick karpv1.NodeClaim) string { return s.roleOf(w, sick.Name) }
+
+func (s *stage) roleOf(w write, sick string) string {
+	pool := s.owner(w)
 	fields := strings.Fields(w.What)
 	for i, field := range fields {
 		switch {
-		case strings.Contains(field, sick.Name):
+		case strings.Contains(field, sick):
 			fields[i] = "(the sick one)"
-		case field == s.owner(w):
+		case field == pool:
 			fields[i] = ""
-		case strings.Contains(field, s.owner(w)):
+		case strings.Contains(field, pool):
 			fields[i] = "(the replacement)"
 		}
 	}
 	return strings.Join(strings.Fields(strings.Join(fields, " ")), " ")
+}
+
+// under is the stage for a test within its test.
+func (s *stage) under(t *testing.T) *stage {
+	t.Helper()
+	inner := *s
+	inner.T = t
+	t.Cleanup(func() {
+		if t.Failed() {
+			inner.dump()
+		}
+	})
+	return &inner
 }
 
 func sorted(names []string) []string {

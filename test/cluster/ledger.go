@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -38,13 +39,21 @@ type Ledger struct {
 	everRepairs map[types.UID]map[string]bool
 	// everReplacements are the names of the NodeClaims ever made by a NodeRepair.
 	everReplacements map[string]map[string]bool
-	everClaims       map[types.UID]bool
-	deleted          map[types.UID]bool
+	// everClaims are all NodeClaims ever seen, with what became of them.
+	everClaims map[types.UID]Fate
 	// phases that each NodeRepair was seen in, in order.
 	phases map[string][]v1alpha1.Phase
 	// most that was held by each NodePool at any moment.
 	most map[string]Held
 	told chan struct{} // closed and made anew with every change
+}
+
+// Fate of a NodeClaim.
+type Fate struct {
+	// Node that it had last.
+	Node string
+	// Stood says whether it was ever Initialized, Deleted whether its deletion was ever asked for.
+	Stood, Deleted bool
 }
 
 // Held is how much of the budget is held, by three views of which each is exact at any moment.
@@ -67,7 +76,7 @@ func (c *Cluster) Keep(ctx context.Context, pools ...string) (*Ledger, error) {
 		pools: pools, most: map[string]Held{}, cancel: cancel, told: make(chan struct{}),
 		repairs: map[types.UID]*v1alpha1.NodeRepair{}, claims: map[types.UID]*karpv1.NodeClaim{}, nodes: map[types.UID]*corev1.Node{},
 		everRepairs: map[types.UID]map[string]bool{}, everReplacements: map[string]map[string]bool{},
-		everClaims: map[types.UID]bool{}, deleted: map[types.UID]bool{}, phases: map[string][]v1alpha1.Phase{},
+		everClaims: map[types.UID]Fate{}, phases: map[string][]v1alpha1.Phase{},
 	}
 	var first sync.WaitGroup
 	for _, list := range []client.ObjectList{&v1alpha1.NodeRepairList{}, &karpv1.NodeClaimList{}, &corev1.NodeList{}} {
@@ -193,10 +202,11 @@ func (l *Ledger) seeRepair(o *v1alpha1.NodeRepair, gone bool) {
 
 func (l *Ledger) seeClaim(o *karpv1.NodeClaim, gone bool) {
 	put(l.claims, o, gone)
-	l.everClaims[o.UID] = true
-	if gone || !o.DeletionTimestamp.IsZero() {
-		l.deleted[o.UID] = true
-	}
+	fate := l.everClaims[o.UID]
+	fate.Node = cmp.Or(o.Status.NodeName, fate.Node)
+	fate.Stood = fate.Stood || initialized(o)
+	fate.Deleted = fate.Deleted || gone || !o.DeletionTimestamp.IsZero()
+	l.everClaims[o.UID] = fate
 	if repair := o.Labels[v1alpha1.NodeRepairLabel]; repair != "" {
 		if l.everReplacements[repair] == nil {
 			l.everReplacements[repair] = map[string]bool{}
@@ -222,10 +232,13 @@ func (l *Ledger) held(pool string) Held {
 		held.Fenced += lo.Ternary(poolOf(n) == pool && lo.ContainsBy(n.Spec.Taints, fences), 1, 0)
 	}
 	for _, c := range l.claims {
-		stood := lo.ContainsBy(c.Status.Conditions, func(s status.Condition) bool { return s.Type == karpv1.ConditionTypeInitialized && s.IsTrue() })
-		held.Deleting += lo.Ternary(poolOf(c) == pool && stood && !c.DeletionTimestamp.IsZero(), 1, 0)
+		held.Deleting += lo.Ternary(poolOf(c) == pool && initialized(c) && !c.DeletionTimestamp.IsZero(), 1, 0)
 	}
 	return held
+}
+
+func initialized(c *karpv1.NodeClaim) bool {
+	return lo.ContainsBy(c.Status.Conditions, func(s status.Condition) bool { return s.Type == karpv1.ConditionTypeInitialized && s.IsTrue() })
 }
 
 // holdsBudget says whether the repair is at work on a node that may still be there.
@@ -266,11 +279,11 @@ func (l *Ledger) PhasesOf(repair string) []v1alpha1.Phase {
 	return slices.Clone(l.phases[repair])
 }
 
-// Made and Deleted count the NodeClaims that there ever were, and those of them that have been deleted.
-func (l *Ledger) Made() (made, deleted int) {
+// Fates of all NodeClaims that there ever were.
+func (l *Ledger) Fates() map[types.UID]Fate {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.everClaims), len(l.deleted)
+	return maps.Clone(l.everClaims)
 }
 
 // Repairs that there are.
@@ -278,6 +291,12 @@ func (l *Ledger) Repairs() []v1alpha1.NodeRepair {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return lo.Map(slices.Collect(maps.Values(l.repairs)), func(r *v1alpha1.NodeRepair, _ int) v1alpha1.NodeRepair { return *r })
+}
+
+// Settled says whether no repair is at work and no NodeClaim on its way in or out.
+func (l *Ledger) Settled() bool {
+	return lo.EveryBy(l.Repairs(), func(r v1alpha1.NodeRepair) bool { return r.Finished() }) &&
+		lo.EveryBy(l.Claims(), func(c karpv1.NodeClaim) bool { return initialized(&c) && c.DeletionTimestamp.IsZero() })
 }
 
 // Claims that there are.

@@ -12,7 +12,8 @@ import (
 )
 
 // Leftovers lists, in words, what finished repairs must not leave on any Node or NodeClaim of the cluster: taints and
-// annotations of a fence, and the protection of a replacement.
+// annotations of a fence, and the protection of a replacement. Nodes that never registered are left out: a Karpenter
+// that is killed right after it has launched one forgets it, launches another, and the kwok provider collects none.
 func (c *Cluster) Leftovers(ctx context.Context) ([]string, error) {
 	nodes, claims := &corev1.NodeList{}, &karpv1.NodeClaimList{}
 	if err := c.Client.List(ctx, nodes); err != nil {
@@ -23,6 +24,9 @@ func (c *Cluster) Leftovers(ctx context.Context) ([]string, error) {
 	}
 	var left []string
 	for _, node := range nodes.Items {
+		if lo.ContainsBy(node.Spec.Taints, func(t corev1.Taint) bool { return t.Key == karpv1.UnregisteredTaintKey }) {
+			continue
+		}
 		left = append(left, marks("Node "+node.Name, node.Annotations, node.Spec.Taints)...)
 	}
 	for _, claim := range claims.Items {
