@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -60,7 +61,7 @@ func command() *cobra.Command {
 	cmd.Flags().IntVar(&o.nodes, "nodes", 300, "nodes of the cluster")
 	cmd.Flags().IntVar(&o.sick, "sick", 60, "nodes that turn sick at the same moment; stock Karpenter stops above 20 % of the nodes")
 	cmd.Flags().IntVar(&o.large, "large", 1000, "nodes for the second measure of memory; 0 leaves it out")
-	cmd.Flags().StringVar(&o.only, "only", "", "measure one thing only: storm; empty for all")
+	cmd.Flags().StringVar(&o.only, "only", "", "measure one thing only: storm, or those storms whose name contains TEXT, as storm=TEXT; empty for all")
 	cmd.Flags().DurationVar(&o.window, "window", 10*time.Minute, "how long it takes in a storm until a person could act")
 	cmd.Flags().StringVar(&o.json, "json", "", "also write the figures, as JSON, to this file")
 	return cmd
@@ -68,7 +69,7 @@ func command() *cobra.Command {
 
 func run(ctx context.Context, o options) error {
 	f := figures{Nodes: o.nodes, Sick: o.sick, MemoryMiB: map[int]float64{}}
-	if o.only != "storm" {
+	if !strings.HasPrefix(o.only, "storm") {
 		if err := measureRepairs(ctx, o, &f); err != nil {
 			return err
 		}

@@ -47,7 +47,10 @@ func start(ctx context.Context, name, gates string, nodes int) (*cluster.Cluster
 	if err != nil {
 		return nil, err
 	}
-	small := func(d *appsv1.Deployment) { d.Spec.Template.Spec.Containers[0].Resources.Requests = nil }
+	small := func(d *appsv1.Deployment) {
+		d.Spec.Template.Spec.Containers[0].Resources.Requests = nil
+		d.Spec.Template.Spec.Tolerations = append(d.Spec.Template.Spec.Tolerations, cluster.SilenceTolerated(time.Minute)...)
+	}
 	everything := func(np *karpv1.NodePool) { np.Spec.Disruption.Budgets = []karpv1.Budget{{Nodes: "100%"}} }
 	err = c.Create(ctx, cluster.NodeClass(pool), cluster.NodePool(pool, everything), cluster.Deployment("default", pool, int32(nodes), small))
 	if err != nil {

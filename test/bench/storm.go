@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/samber/lo"
@@ -96,7 +97,8 @@ func measureStormsOf(ctx context.Context, o options, who, gates string, begin fu
 	}
 	defer func() { err = errors.Join(err, end()) }()
 	for _, w := range storms(o) {
-		if who == "stock" && w.oursOnly {
+		_, wanted, _ := strings.Cut(o.only, "=")
+		if !strings.Contains(w.name, wanted) || (who == "stock" && w.oursOnly) {
 			continue
 		}
 		if w.options.Fault.Strike == nil {
@@ -104,6 +106,9 @@ func measureStormsOf(ctx context.Context, o options, who, gates string, begin fu
 		}
 		w.options.Pool = pool
 		say("%s: %s", who, w.name)
+		if who == "stock" {
+			w.options.Window = min(w.options.Window, o.window) // where it stands by, it does so for ever
+		}
 		r, err := w.pass(ctx, c, who == "ours")
 		if err != nil {
 			return out, fmt.Errorf("%s, %w", w.name, err)

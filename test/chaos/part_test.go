@@ -2,12 +2,13 @@ package chaos
 
 import (
 	"errors"
-	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 )
 
 // turns of a repair: the writes with which its phases begin, and the delete.
@@ -31,41 +32,47 @@ func (s *stage) at(role, sick string, do func()) hooks {
 	}}
 }
 
-// atEveryTurn ends a part of the cluster at every turn of a repair, and starts it again.
-func atEveryTurn(t *testing.T, name, part string, verbs ...string) {
-	s := begin(t, name, 1)
+// atEveryTurn ends a part of the cluster when the repair of a NodePool takes its turn, each time at another one, and
+// starts it again. The repairs go on side by side, so each of them lives through all of it.
+func atEveryTurn(t *testing.T, part string, verbs ...string) {
+	s := begin(t, part, len(turns))
 	s.controller()
-	for i, turn := range turns {
-		verb := verbs[i%len(verbs)]
-		t.Run(fmt.Sprintf("%s at %s", verb, turn), func(t *testing.T) {
-			s := s.under(t)
-			// The node breaks after the hook is set: its NodeClaim is known before.
-			sick := s.ledger.Claims()[0].Name
-			ended := make(chan error, 1)
-			s.proxy.reset(s.at(turn, sick, func() {
-				err := shared.Part(s.ctx, verb, part)
-				go func() {
-					time.Sleep(time.Second)
-					ended <- errors.Join(err, shared.Part(s.ctx, "start", part))
-				}()
-			}))
-			defer s.proxy.reset(hooks{})
-			claims := s.breaks(s.pools[0])
-			select {
-			case err := <-ended:
-				require.NoError(t, err)
-			case <-time.After(patience):
-				require.FailNow(t, "the turn never came")
-			}
-			s.ends(claims)
-		})
+	sick := map[string]string{}
+	for _, claim := range s.ledger.Claims() {
+		sick[claim.Labels[karpv1.NodePoolLabelKey]] = claim.Name
+	}
+	var mu sync.Mutex // held while the part is away
+	came := map[string]bool{}
+	var errs []error
+	s.proxy.reset(hooks{after: func(w write) fate {
+		pool := s.owner(w)
+		i := slices.Index(s.pools, pool)
+		if i < 0 || s.roleOf(w, sick[pool]) != turns[i] {
+			return pass
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if !came[turns[i]] {
+			came[turns[i]] = true
+			errs = append(errs, shared.Part(s.ctx, verbs[i%len(verbs)], part))
+			time.Sleep(time.Second)
+			errs = append(errs, shared.Part(s.ctx, "start", part))
+		}
+		return pass
+	}})
+	s.ends(s.breaks(s.pools...))
+	mu.Lock()
+	defer mu.Unlock()
+	require.NoError(t, errors.Join(errs...))
+	for _, turn := range turns {
+		require.True(t, came[turn], "the turn %q never came", turn)
 	}
 }
 
 func TestKarpenterIsKilledAtEveryTurnOfARepair(t *testing.T) {
-	atEveryTurn(t, "karpenter", "karpenter", "kill")
+	atEveryTurn(t, "karpenter", "kill")
 }
 
 func TestTheAPIServerEndsAtEveryTurnOfARepair(t *testing.T) {
-	atEveryTurn(t, "apiserver", "apiserver", "stop", "kill")
+	atEveryTurn(t, "apiserver", "stop", "kill")
 }

@@ -43,6 +43,17 @@ type stage struct {
 // test.
 func begin(t *testing.T, name string, pools int) *stage {
 	t.Helper()
+	s := beginEmpty(t, name, pools)
+	for _, pool := range s.pools {
+		require.NoError(t, shared.Create(s.ctx, cluster.NodeClass(pool), cluster.NodePool(pool), cluster.Deployment(name, pool, 1), policy(pool)))
+	}
+	s.settles()
+	return s
+}
+
+// beginEmpty is begin without the NodePools and what is on them.
+func beginEmpty(t *testing.T, name string, pools int) *stage {
+	t.Helper()
 	if shared == nil {
 		t.Skip("SKIPPED: needs a local cluster: run make test-cluster")
 	}
@@ -63,10 +74,6 @@ func begin(t *testing.T, name string, pools int) *stage {
 	s.ledger, err = shared.Keep(ctx, s.pools...)
 	require.NoError(t, err)
 	t.Cleanup(s.ledger.Close)
-	for _, pool := range s.pools {
-		require.NoError(t, shared.Create(ctx, cluster.NodeClass(pool), cluster.NodePool(pool), cluster.Deployment(name, pool, 1), policy(pool)))
-	}
-	s.settles()
 	return s
 }
 

@@ -293,9 +293,9 @@ func (l *Ledger) Repairs() []v1alpha1.NodeRepair {
 	return lo.Map(slices.Collect(maps.Values(l.repairs)), func(r *v1alpha1.NodeRepair, _ int) v1alpha1.NodeRepair { return *r })
 }
 
-// Settled says whether no repair is at work and no NodeClaim on its way in or out.
+// Settled says whether no repair is at work on a node, and no NodeClaim on its way in or out.
 func (l *Ledger) Settled() bool {
-	return lo.EveryBy(l.Repairs(), func(r v1alpha1.NodeRepair) bool { return r.Finished() }) &&
+	return lo.NoneBy(l.Repairs(), func(r v1alpha1.NodeRepair) bool { return holdsBudget(&r) }) &&
 		lo.EveryBy(l.Claims(), func(c karpv1.NodeClaim) bool { return initialized(&c) && c.DeletionTimestamp.IsZero() })
 }
 

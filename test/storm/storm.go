@@ -237,7 +237,7 @@ func Calm(ctx context.Context, c *cluster.Cluster, o Options) error {
 		if err := errors.Join(errs...); err != nil {
 			return err
 		}
-		if err := ledger.Wait(3*time.Minute, func() error {
+		if err := ledger.Wait(5*time.Minute, func() error {
 			if !ledger.Settled() {
 				return fmt.Errorf("calming NodePool %q: repairs are still at work: %v", o.Pool, lo.CountValuesBy(ledger.Repairs(), func(r v1alpha1.NodeRepair) string { return string(r.Status.Phase) }))
 			}
