@@ -27,20 +27,20 @@ func always(f fate) func() fate { return func() fate { return f } }
 
 func late(f fate) func() fate {
 	return func() fate {
-		time.Sleep(2 * time.Second)
+		time.Sleep(time.Second)
 		return f
 	}
 }
 
 var hindrances = map[string]func() hooks{
-	"every write meets a conflict first":             func() hooks { return hooks{before: everyOther(always(conflict))} },
-	"every write meets 429 with Retry-After first":   func() hooks { return hooks{before: everyOther(always(tooMany))} },
-	"every write meets 500 first":                    func() hooks { return hooks{before: everyOther(always(broken))} },
-	"every write is lost first":                      func() hooks { return hooks{before: everyOther(always(cut))} },
-	"the answer to every write is lost first":        func() hooks { return hooks{after: everyOther(always(cut))} },
-	"every write hangs for two seconds and is lost":  func() hooks { return hooks{before: everyOther(late(cut))} },
-	"every answer hangs for two seconds and is lost": func() hooks { return hooks{after: everyOther(late(cut))} },
-	"every write takes two seconds":                  func() hooks { return hooks{after: everyOther(late(pass))} },
+	"every write meets a conflict first":           func() hooks { return hooks{before: everyOther(always(conflict))} },
+	"every write meets 429 with Retry-After first": func() hooks { return hooks{before: everyOther(always(tooMany))} },
+	"every write meets 500 first":                  func() hooks { return hooks{before: everyOther(always(broken))} },
+	"every write is lost first":                    func() hooks { return hooks{before: everyOther(always(cut))} },
+	"the answer to every write is lost first":      func() hooks { return hooks{after: everyOther(always(cut))} },
+	"every write hangs for a second and is lost":   func() hooks { return hooks{before: everyOther(late(cut))} },
+	"every answer hangs for a second and is lost":  func() hooks { return hooks{after: everyOther(late(cut))} },
+	"every write takes a second":                   func() hooks { return hooks{after: everyOther(late(pass))} },
 }
 
 func TestWritesAreHindered(t *testing.T) {
