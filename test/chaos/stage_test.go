@@ -186,7 +186,7 @@ func (s *stage) ends(claims []karpv1.NodeClaim) {
 	}
 	for _, pool := range s.pools {
 		most := s.ledger.Most(pool)
-		require.LessOrEqual(s, most.Most(), budget, "the budget of NodePool %s was exceeded: %+v", pool, most)
+		require.LessOrEqual(s, most.Nodes(), budget, "the budget of NodePool %s was exceeded: %+v", pool, most)
 	}
 }
 

@@ -56,9 +56,9 @@ type Fate struct {
 	Stood, Deleted bool
 }
 
-// Held is how much of the budget is held, by three views of which each is exact at any moment.
+// Held is how much of the budget is held: Fenced and Deleting are exact at any moment, each in its own view.
 type Held struct {
-	// Repairs that are at work on a node that is still there.
+	// Repairs that have not written yet that their node is gone. It may be gone, and the next one begun, before they do.
 	Repairs int
 	// Fenced nodes.
 	Fenced int
@@ -66,8 +66,8 @@ type Held struct {
 	Deleting int
 }
 
-// Most of the three.
-func (h Held) Most() int { return max(h.Repairs, h.Fenced, h.Deleting) }
+// Nodes that are given up at once.
+func (h Held) Nodes() int { return max(h.Fenced, h.Deleting) }
 
 // Keep starts a ledger of NodePools, which has seen all that there is when it returns.
 func (c *Cluster) Keep(ctx context.Context, pools ...string) (*Ledger, error) {
