@@ -61,6 +61,17 @@ test-cluster: build localcluster ## Tests on a real control plane, beside an unm
 # Packages whose tests start a local cluster; one at a time, since each wants both cores.
 CLUSTER_TESTS = $(shell grep -rlE 'localcluster|test/cluster"' --include=*_test.go pkg test | xargs -n1 dirname | sort -u | sed 's|^|./|')
 
+.PHONY: test-compat
+test-compat: build localcluster ## Beside Karpenter 1.12 and 1.9 as well
+	@echo "==> building Karpenter $(OLDER) (the first time: 1.5 minutes each on two cores)"
+	@for v in $(OLDER); do (cd tools/karpenter-$$v && \
+		go build -buildvcs=false -ldflags "-s -w -X sigs.k8s.io/karpenter/pkg/operator.Version=$$(go list -m -f '{{slice .Version 1}}' sigs.k8s.io/karpenter)" \
+			-o $(BIN)/karpenter-$$v sigs.k8s.io/karpenter/kwok) || exit 1; done
+	@$(TOOL) gotestsum --format testname --hide-summary=output -- -timeout 20m -run Older ./test/e2e
+
+# Versions of Karpenter, as tools/karpenter-VERSION pins them.
+OLDER = 1.12 1.9
+
 .PHONY: bench
 bench: build localcluster ## Measure speed and size, beside stock Karpenter in the same run
 	@$(BIN)/bench $(BENCH_FLAGS)

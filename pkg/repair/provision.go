@@ -49,7 +49,7 @@ func (e *Executor) provision(ctx context.Context, repair *v1alpha1.NodeRepair) (
 	now := e.Clock.Now()
 	if !claim.StatusConditions().Get(karpv1.ConditionTypeLaunched).IsTrue() {
 		limit := duration(repair.Spec.Replacement.LaunchTimeout, 90*time.Second)
-		deadline := claim.CreationTimestamp.Add(limit)
+		deadline := madeAt(r, claim).Add(limit)
 		if now.Before(deadline) {
 			repair.Status.Message = fmt.Sprintf("waiting for NodeClaim %s to launch, until %s", claim.Name, stamp(deadline))
 			return wait(min(deadline.Sub(now), lookAgain)), nil
@@ -58,6 +58,15 @@ func (e *Executor) provision(ctx context.Context, repair *v1alpha1.NodeRepair) (
 	}
 	r.LaunchedAt = lo.ToPtr(metav1.NewTime(now))
 	return to(repair, v1alpha1.PhaseWaiting, toInitialize(claim, initializeDeadline(repair, r, claim))), nil
+}
+
+// madeAt says when a replacement was made, by our own clock: by the API server's, one that is off from ours by more than
+// the time limit would make every replacement look late.
+func madeAt(r *v1alpha1.ReplacementStatus, claim *karpv1.NodeClaim) time.Time {
+	if r.CreatedAt != nil {
+		return r.CreatedAt.Time
+	}
+	return claim.CreationTimestamp.Time
 }
 
 func needsNone(repair *v1alpha1.NodeRepair) string {

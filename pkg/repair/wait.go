@@ -91,7 +91,7 @@ func (e *Executor) standing(ctx context.Context, repair *v1alpha1.NodeRepair) (b
 }
 
 func initializeDeadline(repair *v1alpha1.NodeRepair, r *v1alpha1.ReplacementStatus, claim *karpv1.NodeClaim) time.Time {
-	launched := claim.CreationTimestamp.Time
+	launched := madeAt(r, claim)
 	if r.LaunchedAt != nil {
 		launched = r.LaunchedAt.Time
 	}

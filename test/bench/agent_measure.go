@@ -18,13 +18,11 @@ import (
 const onlyAgent = "agent"
 
 type agentOptions struct {
-	only             string
 	idle             time.Duration
 	flood, rotations int
 }
 
 func (o *agentOptions) addTo(flags *pflag.FlagSet) {
-	flags.StringVar(&o.only, "only", "", "agent: measure the agent alone, which needs no cluster; empty: everything")
 	flags.DurationVar(&o.idle, "agent-idle", 5*time.Minute, "how long the agent is watched at rest, for each of its two builds")
 	flags.IntVar(&o.flood, "agent-flood", 1_000_000, "lines of the flood through the agent")
 	flags.IntVar(&o.rotations, "agent-rotations", 500, "rotations of the logs that the agent follows")

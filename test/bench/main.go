@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -27,6 +28,8 @@ type options struct {
 	nodes, sick, large, links int
 	json                      string
 	agentOptions
+	only   string
+	window time.Duration
 }
 
 // figures are what was measured; seconds and MiB.
@@ -46,7 +49,8 @@ type figures struct {
 	// Links is how soon an agent tells of a link; nil where it was not measured.
 	Links *linkFigures `json:"links"`
 	// Agent is what an agent costs its node.
-	Agent agentFigures `json:"agent"`
+	Agent  agentFigures   `json:"agent"`
+	Storms []stormFigures `json:"storms"`
 }
 
 func command() *cobra.Command {
@@ -63,6 +67,8 @@ func command() *cobra.Command {
 	cmd.Flags().IntVar(&o.sick, "sick", 60, "nodes that turn sick at the same moment; stock Karpenter stops above 20 % of the nodes")
 	cmd.Flags().IntVar(&o.large, "large", 1000, "nodes for the second measure of memory; 0 leaves it out")
 	cmd.Flags().IntVar(&o.links, "links", 100, "how often a link is taken down before agents; 0 leaves it out")
+	cmd.Flags().StringVar(&o.only, "only", "", "measure one thing only: agent, storm, or those storms whose name contains TEXT, as storm=TEXT; empty for all")
+	cmd.Flags().DurationVar(&o.window, "window", 10*time.Minute, "how long it takes in a storm until a person could act")
 	cmd.Flags().StringVar(&o.json, "json", "", "also write the figures, as JSON, to this file")
 	o.agentOptions.addTo(cmd.Flags())
 	return cmd
@@ -70,42 +76,27 @@ func command() *cobra.Command {
 
 func run(ctx context.Context, o options) error {
 	f := figures{Nodes: o.nodes, Sick: o.sick, MemoryMiB: map[int]float64{}}
-	if o.only != "" && o.only != onlyAgent {
-		return fmt.Errorf("--only=%q: write %s, or leave it out", o.only, onlyAgent)
-	}
-	if err := measureAgent(ctx, o.agentOptions, &f.Agent); err != nil {
-		return fmt.Errorf("measuring the agent, %w", err)
-	}
-	if o.only == onlyAgent {
+	switch {
+	case o.only == "" || o.only == onlyAgent:
+		if err := measureAgent(ctx, o.agentOptions, &f.Agent); err != nil {
+			return fmt.Errorf("measuring the agent, %w", err)
+		}
 		printAgent(f.Agent)
-		return write(f, o.json)
+	case !strings.HasPrefix(o.only, "storm"):
+		return fmt.Errorf("--only=%q: write agent, storm or storm=TEXT, or leave it out", o.only)
 	}
-	say("The decision core (go test -bench):")
-	bench := exec.CommandContext(ctx, "go", "test", "-run=^$", "-bench=Decide", "-benchmem", "./pkg/decision")
-	bench.Stdout, bench.Stderr = os.Stdout, os.Stderr
-	if err := bench.Run(); err != nil {
-		return fmt.Errorf("measuring the decision, %w", err)
+	if o.only == "" {
+		if err := measureRepairs(ctx, o, &f); err != nil {
+			return err
+		}
+		print(f)
 	}
-	var err error
-	if o.links > 0 {
-		if f.Links, err = measureLinks(ctx, o); err != nil {
-			return fmt.Errorf("measuring links, %w", err)
+	if o.only != onlyAgent {
+		var err error
+		if f.Storms, err = measureStorms(ctx, o); err != nil {
+			return fmt.Errorf("measuring storms, %w", err)
 		}
 	}
-	if f.OursSeconds, err = measureOurs(ctx, o, &f); err != nil {
-		return fmt.Errorf("measuring ours, %w", err)
-	}
-	if f.StockSeconds, err = measureStock(ctx, o); err != nil {
-		return fmt.Errorf("measuring stock Karpenter, %w", err)
-	}
-	f.Ratio = f.OursSeconds / f.StockSeconds
-	if o.large > 0 {
-		if err := measureLarge(ctx, o, &f); err != nil {
-			return fmt.Errorf("measuring memory, %w", err)
-		}
-	}
-	print(f)
-	printAgent(f.Agent)
 	return write(f, o.json)
 }
 
@@ -119,6 +110,34 @@ func write(f figures, path string) error {
 		return fmt.Errorf("writing figures, %w", err)
 	}
 	return os.WriteFile(path, append(text, '\n'), 0o600) //nolint:wrapcheck // names the file
+}
+
+func measureRepairs(ctx context.Context, o options, f *figures) error {
+	say("The decision core (go test -bench):")
+	bench := exec.CommandContext(ctx, "go", "test", "-run=^$", "-bench=Decide", "-benchmem", "./pkg/decision")
+	bench.Stdout, bench.Stderr = os.Stdout, os.Stderr
+	if err := bench.Run(); err != nil {
+		return fmt.Errorf("measuring the decision, %w", err)
+	}
+	var err error
+	if o.links > 0 {
+		if f.Links, err = measureLinks(ctx, o); err != nil {
+			return fmt.Errorf("measuring links, %w", err)
+		}
+	}
+	if f.OursSeconds, err = measureOurs(ctx, o, f); err != nil {
+		return fmt.Errorf("measuring ours, %w", err)
+	}
+	if f.StockSeconds, err = measureStock(ctx, o); err != nil {
+		return fmt.Errorf("measuring stock Karpenter, %w", err)
+	}
+	f.Ratio = f.OursSeconds / f.StockSeconds
+	if o.large > 0 {
+		if err := measureLarge(ctx, o, f); err != nil {
+			return fmt.Errorf("measuring memory, %w", err)
+		}
+	}
+	return nil
 }
 
 var began = time.Now()

@@ -47,7 +47,10 @@ func start(ctx context.Context, name, gates string, nodes int) (*cluster.Cluster
 	if err != nil {
 		return nil, err
 	}
-	small := func(d *appsv1.Deployment) { d.Spec.Template.Spec.Containers[0].Resources.Requests = nil }
+	small := func(d *appsv1.Deployment) {
+		d.Spec.Template.Spec.Containers[0].Resources.Requests = nil
+		d.Spec.Template.Spec.Tolerations = append(d.Spec.Template.Spec.Tolerations, cluster.SilenceTolerated(time.Minute)...)
+	}
 	everything := func(np *karpv1.NodePool) { np.Spec.Disruption.Budgets = []karpv1.Budget{{Nodes: "100%"}} }
 	err = c.Create(ctx, cluster.NodeClass(pool), cluster.NodePool(pool, everything), cluster.Deployment("default", pool, int32(nodes), small))
 	if err != nil {
@@ -135,7 +138,7 @@ func measureOurs(ctx context.Context, o options, f *figures) (seconds float64, e
 	if err := c.Create(ctx, policy); err != nil {
 		return 0, err
 	}
-	return storm(ctx, c, "ours", o.sick)
+	return allAtOnce(ctx, c, "ours", o.sick)
 }
 
 func measureStock(ctx context.Context, o options) (seconds float64, err error) {
@@ -146,12 +149,12 @@ func measureStock(ctx context.Context, o options) (seconds float64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	return storm(ctx, c, "stock", o.sick)
+	return allAtOnce(ctx, c, "stock", o.sick)
 }
 
-// storm makes nodes sick at the same moment, and gives the seconds from the end of the toleration until the last of
+// allAtOnce makes nodes sick at the same moment, and gives the seconds from the end of the toleration until the last of
 // them is gone.
-func storm(ctx context.Context, c *cluster.Cluster, name string, sick int) (float64, error) {
+func allAtOnce(ctx context.Context, c *cluster.Cluster, name string, sick int) (float64, error) {
 	nodes, err := initialized(ctx, c)
 	if err != nil {
 		return 0, err

@@ -117,7 +117,13 @@ type Controller struct {
 
 // StartController runs bin/controller as its ServiceAccount and waits until it is ready.
 func (c *Cluster) StartController(ctx context.Context, args ...string) (*Controller, error) {
-	kubeconfig, err := c.kubeconfigOf(ctx, ServiceAccount, kubeconfigOptions{path: filepath.Join(c.Dir, "controller.kubeconfig")})
+	return c.StartControllerThrough(ctx, "", nil, args...)
+}
+
+// StartControllerThrough is StartController with apiServer, the URL of a way to the API server, instead of the API
+// server's own, and the certificate authority, as PEM, of that way; empty: straight.
+func (c *Cluster) StartControllerThrough(ctx context.Context, apiServer string, ca []byte, args ...string) (*Controller, error) {
+	kubeconfig, err := c.kubeconfigOf(ctx, ServiceAccount, kubeconfigOptions{path: filepath.Join(c.Dir, "controller.kubeconfig"), apiServer: apiServer, ca: ca})
 	if err != nil {
 		return nil, err
 	}

@@ -84,6 +84,14 @@ func Deployment(namespace, pool string, replicas int32, overrides ...func(*appsv
 	return d
 }
 
+// SilenceTolerated lets a pod stay on a node that is not heard of for so long, instead of the five minutes that
+// Kubernetes gives it.
+func SilenceTolerated(d time.Duration) []corev1.Toleration {
+	return lo.Map([]string{corev1.TaintNodeNotReady, corev1.TaintNodeUnreachable}, func(key string, _ int) corev1.Toleration {
+		return corev1.Toleration{Key: key, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: lo.ToPtr(int64(d.Seconds()))}
+	})
+}
+
 // PodDisruptionBudget keeps at least minAvailable pods of a Deployment up.
 func PodDisruptionBudget(namespace, pool string, minAvailable int) *policyv1.PodDisruptionBudget {
 	return &policyv1.PodDisruptionBudget{

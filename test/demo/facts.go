@@ -12,7 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
-	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 	"github.com/autorepair-sh/karpenter-autorepair/test/cluster"
@@ -118,19 +117,13 @@ func factsOf(repair *v1alpha1.NodeRepair) repairFacts {
 func leftovers(ctx context.Context, c *cluster.Cluster) ([]string, error) {
 	var left []string
 	err := wait.PollUntilContextTimeout(ctx, 500*time.Millisecond, 15*time.Second, true, func(ctx context.Context) (bool, error) {
-		left = nil
-		nodes, claims := &corev1.NodeList{}, &karpv1.NodeClaimList{}
+		nodes := &corev1.NodeList{}
 		if err := c.Client.List(ctx, nodes); err != nil {
 			return false, fmt.Errorf("listing Nodes, %w", err)
 		}
-		if err := c.Client.List(ctx, claims); err != nil {
-			return false, fmt.Errorf("listing NodeClaims, %w", err)
-		}
-		for _, node := range nodes.Items {
-			left = append(left, marks("Node "+node.Name, node.Annotations, node.Spec.Taints)...)
-		}
-		for _, claim := range claims.Items {
-			left = append(left, marks("NodeClaim "+claim.Name, claim.Annotations, nil)...)
+		var err error
+		if left, err = c.Leftovers(ctx); err != nil {
+			return false, err
 		}
 		if len(nodes.Items) != replicas {
 			left = append(left, fmt.Sprintf("there are %d Nodes, not %d", len(nodes.Items), replicas))
@@ -141,21 +134,6 @@ func leftovers(ctx context.Context, c *cluster.Cluster) ([]string, error) {
 		return nil, err
 	}
 	return left, nil
-}
-
-func marks(of string, annotations map[string]string, taints []corev1.Taint) []string {
-	var left []string
-	for _, key := range []string{karpv1.DoNotDisruptAnnotationKey, karpv1.DoNotRepairAnnotationKey, v1alpha1.FenceOwnerAnnotation, v1alpha1.FenceRestoreAnnotation} {
-		if _, ok := annotations[key]; ok {
-			left = append(left, fmt.Sprintf("%s still has the annotation %s", of, key))
-		}
-	}
-	for _, taint := range taints {
-		if taint.Key == v1alpha1.UnhealthyTaintKey {
-			left = append(left, fmt.Sprintf("%s still has the taint %s", of, taint.Key))
-		}
-	}
-	return left
 }
 
 func (f *facts) print(out io.Writer) {

@@ -68,17 +68,9 @@ func TestASickNodeIsReplaced(t *testing.T) {
 	t.Parallel()
 	s := begin(t, "basic")
 	s.policy()
-	nodes := s.pool(3)
-	sick := nodes[0].Name
-	claim := s.claim(sick)
-	s.breakNode(sick)
-	repair := s.repairEnds(v1alpha1.PhaseSucceeded)
-	s.gone(sick)
+	repair := s.sickNodeIsReplaced(s.pool(3)[0].Name)
 	s.settles(3)
 
-	require.Equal(t, claim.UID, repair.Spec.NodeClaim.UID)
-	require.Equal(t, cluster.Fault.Reason, repair.Spec.Cause.Reason)
-	require.Len(t, repair.Status.Replacements, 1)
 	evidence := repair.Status.Evidence
 	require.NotNil(t, evidence)
 	require.True(t, lo.ContainsBy(evidence.NodeConditions, func(c corev1.NodeCondition) bool { return c.Type == cluster.Fault.Type }), "the sick node's conditions are kept")
@@ -94,7 +86,11 @@ func TestASickNodeIsReplaced(t *testing.T) {
 
 func TestTheReplacementOutlivesConsolidationWhilePodsArePendingAndANodeDrifts(t *testing.T) {
 	t.Parallel()
-	s := begin(t, "consolidation")
+	begin(t, "consolidation").replacementOutlivesConsolidation()
+}
+
+func (s *scenario) replacementOutlivesConsolidation() {
+	s.Helper()
 	nodes := s.pool(4, func(np *karpv1.NodePool) {
 		np.Spec.Disruption.ConsolidateAfter = karpv1.MustParseNillableDuration("0s")
 		np.Spec.Disruption.Budgets = []karpv1.Budget{{Nodes: "1"}}
@@ -110,15 +106,15 @@ func TestTheReplacementOutlivesConsolidationWhilePodsArePendingAndANodeDrifts(t 
 	// Two more pods than nodes, and a node that Karpenter's drift wants: both while the repair is at work.
 	s.patch(cluster.Deployment(s.name, s.name, 6), `{"spec":{"replicas":6}}`)
 	drifted := s.claim(nodes[1].Name)
-	require.NoError(t, s.c.Client.Patch(s.ctx, &drifted, client.RawPatch("application/merge-patch+json",
+	require.NoError(s, s.c.Client.Patch(s.ctx, &drifted, client.RawPatch("application/merge-patch+json",
 		[]byte(`{"metadata":{"annotations":{"karpenter.sh/nodepool-hash":"1"}}}`))))
 	repair := s.repairEnds(v1alpha1.PhaseSucceeded)
 	s.gone(sick)
 	s.gone(nodes[1].Name)
 	s.settles(6)
-	require.Len(t, repair.Status.Replacements, 1, "exactly one replacement for the sick node")
+	require.Len(s, repair.Status.Replacements, 1, "exactly one replacement for the sick node")
 	made := lo.Filter(s.claims(), func(c karpv1.NodeClaim, _ int) bool { return !before[c.Name] })
-	require.Len(t, made, 4, "one for the sick node, one for the drifted, two for the new pods")
+	require.Len(s, made, 4, "one for the sick node, one for the drifted, two for the new pods")
 }
 
 func TestARecoveredNodeIsLetGo(t *testing.T) {
