@@ -16,8 +16,8 @@ import (
 	"github.com/autorepair-sh/karpenter-autorepair/test/cluster"
 )
 
-// replicas starts two controllers that elect a leader, as the manifests have it. The first leads.
-func (s *stage) replicas() (leader, other *cluster.Controller) {
+// replicas starts two controllers that elect a leader, as the manifests have it, and gives the one that leads.
+func (s *stage) replicas() *cluster.Controller {
 	s.Helper()
 	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: cluster.ServiceAccount.Namespace, Name: operator.LeaseName}}
 	require.NoError(s, client.IgnoreNotFound(shared.Client.Delete(s.ctx, lease)))
@@ -27,7 +27,7 @@ func (s *stage) replicas() (leader, other *cluster.Controller) {
 		s.Cleanup(c.Kill)
 		return c
 	}
-	leader = start()
+	leader := start()
 	s.eventually("the first replica leads", func() error {
 		if err := shared.Client.Get(s.ctx, client.ObjectKeyFromObject(lease), lease); err != nil {
 			return err
@@ -37,7 +37,8 @@ func (s *stage) replicas() (leader, other *cluster.Controller) {
 		}
 		return nil
 	})
-	return leader, start()
+	start()
+	return leader
 }
 
 func TestTheLeaderEndsInTheMiddleOfARepair(t *testing.T) {
@@ -50,7 +51,7 @@ func TestTheLeaderEndsInTheMiddleOfARepair(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := begin(t, end.stage, 1)
-			leader, _ := s.replicas()
+			leader := s.replicas()
 			sick := s.ledger.Claims()[0].Name
 			s.proxy.reset(s.at(end.turn, sick, func() { end.do(leader) }))
 			s.ends(s.breaks(s.pools[0]))
@@ -76,7 +77,7 @@ var heldWrites = []string{
 // replica takes over and repairs them all; then those writes arrive, and the first one wakes.
 func TestTheLeaderFreezesAndItsWritesArriveLate(t *testing.T) {
 	s := begin(t, "frozen", len(heldWrites))
-	leader, _ := s.replicas()
+	leader := s.replicas()
 	sick := map[string]string{}
 	for _, claim := range s.ledger.Claims() {
 		sick[s.owner(write{What: claim.Name})] = claim.Name
