@@ -60,7 +60,7 @@ func New(m manager.Manager, clk clock.WithTicker, found *snapshot.Discovery, ser
 	return []Controller{
 		discovery.NewController(clk, found, series),
 		detection.NewController(clk, kubeClient, recorder, mappings),
-		conditions.NewController(clk, kubeClient, recorder, board, changed),
+		conditions.NewController(clk, kubeClient, recorder, board, changed).LockWhere(found.ConditionsAreOneList),
 		policystatus.NewController(clk, kubeClient, known, lo.Map(health.Reasons, func(r health.Reason, _ int) string { return r.Name })),
 		guard.NewController(clk, kubeClient, found.Karpenter),
 		disruption.NewController(clk, kubeClient, apiReader, unhealthy, board, gatherer.Stops, series.ObserveDecision),

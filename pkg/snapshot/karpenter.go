@@ -23,6 +23,9 @@ import (
 // karpenterLabel is how Karpenter's chart labels its Deployment.
 var karpenterLabel = client.MatchingLabels{"app.kubernetes.io/name": "karpenter"}
 
+// nodeClaimCRD is where the API says how it merges the conditions of a NodeClaim.
+const nodeClaimCRD = "nodeclaims.karpenter.sh"
+
 // nodePoolCRD is where the API says which disruption reasons it knows.
 const nodePoolCRD = "nodepools.karpenter.sh"
 
@@ -57,6 +60,8 @@ type Discovery struct {
 
 	mu    sync.RWMutex
 	found Found
+	// merges: the API server merges the conditions of NodeClaims by their type.
+	merges bool
 }
 
 // NewDiscovery makes a Discovery that reads past the cache, and knows nothing until Discover is called.
@@ -89,12 +94,44 @@ func (d *Discovery) Discover(ctx context.Context) (Found, bool, error) {
 	if err != nil {
 		return Found{}, false, err
 	}
+	merges, err := d.conditionsMerge(ctx)
+	if err != nil {
+		return Found{}, false, err
+	}
 	found := conclude(deployments.Items, knowsUnhealthy, d.overrides)
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.merges = merges
 	changed := d.found.Karpenter != found.Karpenter || d.found.OwnRepairAssumed != found.OwnRepairAssumed
 	d.found = found
 	return found, changed, nil
+}
+
+// ConditionsAreOneList says whether the API server takes the conditions of a NodeClaim for one list, so that who applies
+// some drops all others; true until it is known to merge them by type, as with the CRDs from 1.15.
+func (d *Discovery) ConditionsAreOneList() bool {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return !d.merges
+}
+
+func (d *Discovery) conditionsMerge(ctx context.Context) (bool, error) {
+	crd := &apiextensionsv1.CustomResourceDefinition{}
+	if err := d.reader.Get(ctx, types.NamespacedName{Name: nodeClaimCRD}, crd); err != nil {
+		if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
+			return false, nil
+		}
+		return false, fmt.Errorf("getting customresourcedefinition of nodeclaims, %w", err)
+	}
+	for _, version := range crd.Spec.Versions {
+		if version.Name != "v1" || version.Schema == nil || version.Schema.OpenAPIV3Schema == nil {
+			continue
+		}
+		status := version.Schema.OpenAPIV3Schema.Properties["status"]
+		list := status.Properties["conditions"].XListType
+		return list != nil && *list == "map", nil
+	}
+	return false, nil
 }
 
 // crdKnowsUnhealthy says whether a NodePool's budget may name the reason Unhealthy, as from 1.15.

@@ -132,16 +132,51 @@ func deployment(version string, change func(*corev1.Container)) *appsv1.Deployme
 	}
 }
 
+func TestConditionsAreOneListUntilTheDefinitionSaysThatTheyMerge(t *testing.T) {
+	ofToday := definitionOf(t, nodeClaimCRD)
+	older := ofToday.DeepCopy()
+	for i := range older.Spec.Versions {
+		status := older.Spec.Versions[i].Schema.OpenAPIV3Schema.Properties["status"]
+		list := status.Properties["conditions"]
+		list.XListType, list.XListMapKeys = nil, nil // as before 1.15
+		status.Properties["conditions"] = list
+	}
+	for name, test := range map[string]struct {
+		definitions []client.Object
+		want        bool
+	}{
+		"the definition of 1.15":   {[]client.Object{ofToday}, false},
+		"the definition before it": {[]client.Object{older}, true},
+		"no definition":            {nil, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			scheme := runtime.NewScheme()
+			require.NoError(t, appsv1.AddToScheme(scheme))
+			require.NoError(t, apiextensionsv1.AddToScheme(scheme))
+			d := NewDiscovery(fake.NewClientBuilder().WithScheme(scheme).WithObjects(test.definitions...).Build(), Overrides{})
+			require.True(t, d.ConditionsAreOneList(), "nothing is known yet")
+			_, _, err := d.Discover(context.Background())
+			require.NoError(t, err)
+			require.Equal(t, test.want, d.ConditionsAreOneList())
+		})
+	}
+}
+
 // nodePoolDefinition is the real one of the Karpenter that we build against.
 func nodePoolDefinition(t *testing.T) *apiextensionsv1.CustomResourceDefinition {
 	t.Helper()
+	return definitionOf(t, nodePoolCRD)
+}
+
+func definitionOf(t *testing.T, name string) *apiextensionsv1.CustomResourceDefinition {
+	t.Helper()
 	for _, definition := range karpcrds.CRDs {
-		if definition.Name == nodePoolCRD {
+		if definition.Name == name {
 			out := definition.DeepCopy()
 			out.ResourceVersion = ""
 			return out
 		}
 	}
-	t.Fatal("karpenter brings no CustomResourceDefinition of NodePools")
+	t.Fatalf("karpenter brings no CustomResourceDefinition %s", name)
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/awslabs/operatorpkg/status"
 	"github.com/samber/lo"
@@ -45,6 +46,7 @@ type Controller struct {
 	board      *disruption.Board
 	changed    chan event.GenericEvent
 	steps      *rate.Limiter
+	oneList    func() bool
 
 	mu       sync.Mutex
 	versions string
@@ -55,6 +57,13 @@ type Controller struct {
 // has changed.
 func NewController(clk clock.Clock, kubeClient client.Client, recorder events.EventRecorder, board *disruption.Board, changed chan event.GenericEvent) *Controller {
 	return &Controller{clock: clk, kubeClient: kubeClient, recorder: recorder, board: board, changed: changed, steps: rate.NewLimiter(stepsPerSecond, stepsBurst)}
+}
+
+// LockWhere says where the API server takes the conditions of a NodeClaim for one list, as with the CRDs of Karpenter
+// before 1.15: server-side apply would drop everybody else's there, and Karpenter would launch the node again.
+func (c *Controller) LockWhere(oneList func() bool) *Controller {
+	c.oneList = oneList
+	return c
 }
 
 // Name of the controller.
@@ -88,9 +97,12 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 		if pause := c.pause(claim, repair, existing, wanted, now); pause > 0 {
 			return reconcile.Result{RequeueAfter: pause}, nil
 		}
-		if err := c.apply(ctx, claim, wanted); err != nil {
+		if err := c.write(ctx, claim, wanted); err != nil {
 			if apierrors.IsNotFound(err) {
 				return reconcile.Result{}, nil
+			}
+			if apierrors.IsConflict(err) && c.locks() {
+				return reconcile.Result{RequeueAfter: conflictPause}, nil
 			}
 			return reconcile.Result{}, fmt.Errorf("writing the conditions of nodeclaim %s, %w", claim.Name, err)
 		}
@@ -168,6 +180,34 @@ func same(existing, wanted []metav1.Condition) bool {
 		e, ok := has[w.Type]
 		return ok && e.Status == w.Status && e.Reason == w.Reason && e.Message == w.Message
 	})
+}
+
+// conflictPause is how long the cache is given to catch up with what somebody else wrote.
+const conflictPause = 200 * time.Millisecond
+
+func (c *Controller) locks() bool { return c.oneList != nil && c.oneList() }
+
+func (c *Controller) write(ctx context.Context, claim *karpv1.NodeClaim, wanted []metav1.Condition) error {
+	if c.locks() {
+		return c.replace(ctx, claim, wanted)
+	}
+	return c.apply(ctx, claim, wanted)
+}
+
+// replace writes the whole list, ours beside those of others, against the version that was read.
+func (c *Controller) replace(ctx context.Context, claim *karpv1.NodeClaim, wanted []metav1.Condition) error {
+	all := lo.FilterMap(claim.Status.Conditions, func(s status.Condition, _ int) (metav1.Condition, bool) {
+		return metav1.Condition(s), !strings.HasPrefix(s.Type, v1alpha1.Group+"/")
+	})
+	body, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"resourceVersion": claim.ResourceVersion, "uid": claim.UID},
+		"status":   map[string]any{"conditions": append(all, wanted...)},
+	})
+	if err != nil {
+		return fmt.Errorf("writing conditions down, %w", err)
+	}
+	target := &karpv1.NodeClaim{ObjectMeta: metav1.ObjectMeta{Name: claim.Name}}
+	return c.kubeClient.Status().Patch(ctx, target, client.RawPatch(types.MergePatchType, body)) //nolint:wrapcheck // the caller says it
 }
 
 // apply states all conditions of ours and nothing else: those that are no longer stated go, those of others stay.
