@@ -30,8 +30,15 @@ func TestKarpenterRepairsByOurMethod(t *testing.T) {
 	defer cancel()
 	c := up(ctx, t)
 	start(ctx, t, c)
-	before := claims(ctx, t, c)
-	require.Len(t, before, 4)
+	var before []karpv1.NodeClaim
+	eventually(ctx, t, "four NodeClaims name their node", func() error {
+		before = claims(ctx, t, c)
+		// Karpenter writes the Node's label before the NodeClaim's status.
+		if named := lo.CountBy(before, func(n karpv1.NodeClaim) bool { return n.Status.NodeName != "" }); len(before) != 4 || named != 4 {
+			return fmt.Errorf("%d NodeClaims, of which %d name their node", len(before), named)
+		}
+		return nil
+	})
 
 	// Three of four break, and the budget is two.
 	sick := before[:3]
