@@ -3,6 +3,8 @@ package decision
 import (
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
+
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 )
 
@@ -22,7 +24,8 @@ type record struct {
 	lastFailure time.Time
 }
 
-// add takes repairs in the order in which they ended. Repairs that were canceled or yielded prove nothing.
+// add takes repairs in the order in which they ended. Repairs that were canceled or yielded prove nothing, nor do those
+// that succeeded without a replacement that was watched.
 func (r *record) add(repair *v1alpha1.NodeRepair, now time.Time) {
 	end := repair.Status.FinishedAt
 	if end == nil || !recently(end.Time, now, recordPeriod) {
@@ -30,14 +33,27 @@ func (r *record) add(repair *v1alpha1.NodeRepair, now time.Time) {
 	}
 	switch repair.Status.Phase {
 	case v1alpha1.PhaseSucceeded:
-		r.successes++
-		r.failures = 0
+		if proves(repair) {
+			r.successes++
+			r.failures = 0
+		}
 	case v1alpha1.PhaseFailed:
 		r.successes = 0
 		r.failures++
 		r.lastFailure = end.Time
 	default:
 	}
+}
+
+// proves says whether a repair that succeeded shows that new nodes are any good. The end of an empty node, or of one that
+// went before its replacement, shows nothing, nor does a replacement that was removed before its time was over: were
+// they counted, a wave of them would open the way for itself.
+func proves(repair *v1alpha1.NodeRepair) bool {
+	verified := meta.FindStatusCondition(repair.Status.Conditions, v1alpha1.RepairConditionVerified)
+	if verified != nil && verified.Reason == v1alpha1.VerifiedReplacementGone {
+		return false
+	}
+	return repair.Spec.Action == v1alpha1.ActionReboot || (repair.Spec.Replacements > 0 && !repair.Spec.TerminateFirst)
 }
 
 // width is how many repairs a suspect domain may have at work: one, doubled with every success since the last failure.

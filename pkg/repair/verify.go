@@ -27,7 +27,7 @@ func (e *Executor) verify(ctx context.Context, repair *v1alpha1.NodeRepair) (pro
 	err := e.Client.Get(ctx, client.ObjectKey{Name: r.NodeClaim}, claim)
 	switch {
 	case apierrors.IsNotFound(err) || (err == nil && !claim.DeletionTimestamp.IsZero()):
-		return verified("ReplacementGone", fmt.Sprintf("the node is gone; NodeClaim %s was removed before it had been watched long enough", r.NodeClaim))
+		return verified(v1alpha1.VerifiedReplacementGone, fmt.Sprintf("the node is gone; NodeClaim %s was removed before it had been watched long enough", r.NodeClaim))
 	case err != nil:
 		return progress{}, fmt.Errorf("getting the replacement, %w", err)
 	}

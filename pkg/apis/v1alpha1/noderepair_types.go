@@ -24,6 +24,10 @@ const (
 	RepairConditionSucceeded = "Succeeded"
 )
 
+// VerifiedReplacementGone is the reason of the condition Verified where the replacement was removed before it had been
+// watched long enough: the repair has succeeded, and says nothing of how new nodes fare.
+const VerifiedReplacementGone = "ReplacementGone"
+
 // Phase of a NodeRepair, derived from its conditions.
 // +kubebuilder:validation:Enum=Committed;Fencing;Provisioning;Waiting;Terminating;Rebooting;Releasing;Verifying;LettingGo;Succeeded;Failed;Canceled;Yielded
 type Phase string
