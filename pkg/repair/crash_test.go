@@ -163,3 +163,36 @@ func TestWhatStoodBeforeTheFenceComesBack(t *testing.T) {
 	require.Equal(t, map[string]string{"example.com/own": "kept", karpv1.DoNotDisruptAnnotationKey: "a person's"}, n.Annotations)
 	require.Empty(t, n.Spec.Taints)
 }
+
+func TestWhatAPersonWritesOverTheFenceStays(t *testing.T) {
+	tests := map[string]struct {
+		write func(map[string]string)
+		want  map[string]string
+	}{
+		"another value": {
+			write: func(a map[string]string) { a[karpv1.DoNotDisruptAnnotationKey] = "false" },
+			want:  map[string]string{"example.com/own": "kept", karpv1.DoNotDisruptAnnotationKey: "false"},
+		},
+		"taken away": {
+			write: func(a map[string]string) { delete(a, karpv1.DoNotDisruptAnnotationKey) },
+			want:  map[string]string{"example.com/own": "kept"},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			n := sickNode()
+			w.change(n, func() { n.Annotations[karpv1.DoNotDisruptAnnotationKey] = "before" })
+			w.idle = true
+			e := w.executor(w.api)
+			w.reaches(e, v1alpha1.PhaseProvisioning)
+			w.change(n, func() { tt.write(n.Annotations) })
+			w.recovers()
+			w.runs(e)
+			n = &corev1.Node{}
+			require.NoError(t, w.api.Get(context.Background(), client.ObjectKey{Name: "sick"}, n))
+			require.Equal(t, tt.want, n.Annotations)
+			require.Empty(t, n.Spec.Taints)
+		})
+	}
+}

@@ -49,6 +49,9 @@ func (e *Executor) fence(ctx context.Context, repair *v1alpha1.NodeRepair) (prog
 	return to(repair, v1alpha1.PhaseProvisioning, "a replacement is about to be made"), nil
 }
 
+// fenceValue is what the fence writes as each of its annotations.
+const fenceValue = "true"
+
 // fencing annotations, besides those that say whose fence it is.
 func fencing(keepOffRepair bool) []string {
 	keys := []string{karpv1.DoNotDisruptAnnotationKey}
@@ -80,7 +83,7 @@ func (e *Executor) putFence(ctx context.Context, n *corev1.Node, owner types.UID
 				before[key] = &value
 			}
 		}
-		n.Annotations[key] = "true"
+		n.Annotations[key] = fenceValue
 	}
 	text, err := json.Marshal(before)
 	if err != nil {
@@ -130,6 +133,10 @@ func restore(n *corev1.Node) {
 		before = map[string]*string{karpv1.DoNotDisruptAnnotationKey: nil}
 	}
 	for key, value := range before {
+		// What a person has written over the fence, or taken away from it, stays.
+		if n.Annotations[key] != fenceValue {
+			continue
+		}
 		if value == nil {
 			delete(n.Annotations, key)
 		} else {
