@@ -13,7 +13,6 @@ import (
 
 	"github.com/awslabs/operatorpkg/status"
 	corev1 "k8s.io/api/core/v1"
-	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -357,4 +356,3 @@ func (s *statusView) Apply(_ context.Context, applied runtime.ApplyConfiguration
 	return s.view.write("apply status", &karpv1.NodeClaim{}, func() error { return s.view.api.applyConditions(s.view.actor, applied) })
 }
 
-var _ = policyv1.PodDisruptionBudget{}

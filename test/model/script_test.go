@@ -170,7 +170,8 @@ var onNode = map[string]func(*world, *corev1.Node, step){
 // anywhere are the other steps.
 var anywhere map[string]func(*world, step)
 
-func init() { //nolint:gochecknoinits // a step lets time pass, in which others are done
+// A step may do others, which are looked up here.
+func init() {
 	anywhere = map[string]func(*world, step){
 		"pass": func(w *world, s step) { w.pass(s.For.Duration) },
 		// Everything in a zone, or everywhere, turns sick at once, and what comes up is sick too until it is calm again.
