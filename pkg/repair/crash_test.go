@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
@@ -195,4 +196,22 @@ func TestWhatAPersonWritesOverTheFenceStays(t *testing.T) {
 			require.Empty(t, n.Spec.Taints)
 		})
 	}
+}
+
+func TestAFenceThatIsTakenOverKeepsWhatAPersonWroteMeanwhile(t *testing.T) {
+	w := newWorld(t)
+	e := w.executor(w.api)
+	n := sickNode()
+	fence := func(owner types.UID) {
+		require.NoError(t, w.api.Get(context.Background(), client.ObjectKey{Name: "sick"}, n))
+		require.NoError(t, e.putFence(context.Background(), n, owner, false))
+	}
+	fence("first")
+	w.change(n, func() { n.Annotations[karpv1.DoNotDisruptAnnotationKey] = "false" })
+	fence("second")
+	require.Equal(t, "true", n.Annotations[karpv1.DoNotDisruptAnnotationKey])
+	fence("third")
+	require.NoError(t, e.Unfence(context.Background(), "sick", "third"))
+	require.NoError(t, w.api.Get(context.Background(), client.ObjectKey{Name: "sick"}, n))
+	require.Equal(t, map[string]string{"example.com/own": "kept", karpv1.DoNotDisruptAnnotationKey: "false"}, n.Annotations)
 }

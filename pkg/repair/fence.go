@@ -69,7 +69,7 @@ func (e *Executor) putFence(ctx context.Context, n *corev1.Node, owner types.UID
 	if n.Annotations == nil {
 		n.Annotations = map[string]string{}
 	}
-	// A fence that another repair left behind already knows what stood before it.
+	// A fence that another repair left behind already knows what stood before it, but for what a person has written since.
 	before := map[string]*string{}
 	if text, ok := n.Annotations[v1alpha1.FenceRestoreAnnotation]; ok {
 		if err := json.Unmarshal([]byte(text), &before); err != nil {
@@ -77,7 +77,7 @@ func (e *Executor) putFence(ctx context.Context, n *corev1.Node, owner types.UID
 		}
 	}
 	for _, key := range fencing(keepOffRepair) {
-		if _, known := before[key]; !known {
+		if _, known := before[key]; !known || n.Annotations[key] != fenceValue {
 			before[key] = nil
 			if value, ok := n.Annotations[key]; ok {
 				before[key] = &value
