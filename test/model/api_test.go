@@ -355,4 +355,3 @@ func (s *statusView) Patch(_ context.Context, o client.Object, p client.Patch, _
 func (s *statusView) Apply(_ context.Context, applied runtime.ApplyConfiguration, _ ...client.SubResourceApplyOption) error {
 	return s.view.write("apply status", &karpv1.NodeClaim{}, func() error { return s.view.api.applyConditions(s.view.actor, applied) })
 }
-

@@ -109,9 +109,9 @@ func is(claim *karpv1.NodeClaim, conditionType string) bool {
 	return lo.ContainsBy(claim.Status.Conditions, func(c status.Condition) bool { return c.Type == conditionType && c.Status == metav1.ConditionTrue })
 }
 
-func set(claim *karpv1.NodeClaim, now time.Time, conditionType string, to metav1.ConditionStatus) {
+func set(claim *karpv1.NodeClaim, now time.Time, conditionType string) {
 	claim.Status.Conditions = append(lo.Reject(claim.Status.Conditions, func(c status.Condition, _ int) bool { return c.Type == conditionType }),
-		status.Condition{Type: conditionType, Status: to, Reason: conditionType, LastTransitionTime: metav1.NewTime(now)})
+		status.Condition{Type: conditionType, Status: metav1.ConditionTrue, Reason: conditionType, LastTransitionTime: metav1.NewTime(now)})
 }
 
 func unset(claim *karpv1.NodeClaim, conditionType string) {
@@ -151,7 +151,7 @@ func (k *karpenter) lifecycle(claim *karpv1.NodeClaim) {
 					corev1.LabelTopologyZone: valueOf(c, corev1.LabelTopologyZone, "a"), corev1.LabelInstanceTypeStable: valueOf(c, corev1.LabelInstanceTypeStable, "m1"),
 				})
 				c.Status.Capacity = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("4")}
-				set(c, now, karpv1.ConditionTypeLaunched, metav1.ConditionTrue)
+				set(c, now, karpv1.ConditionTypeLaunched)
 			})
 		}
 	case !is(claim, karpv1.ConditionTypeInitialized):
@@ -162,7 +162,7 @@ func (k *karpenter) lifecycle(claim *karpv1.NodeClaim) {
 			_ = a.delete(actorKarpenter, claim, nil)
 		}
 	case k.w.setup.Consolidate && !is(claim, karpv1.ConditionTypeConsolidatable) && now.Sub(f.readyAt) > consolidatable:
-		change(a, actorKarpenter, claim, func(c *karpv1.NodeClaim) { set(c, now, karpv1.ConditionTypeConsolidatable, metav1.ConditionTrue) })
+		change(a, actorKarpenter, claim, func(c *karpv1.NodeClaim) { set(c, now, karpv1.ConditionTypeConsolidatable) })
 	}
 }
 
@@ -201,8 +201,8 @@ func (k *karpenter) register(claim *karpv1.NodeClaim, f *fate) {
 	_ = k.w.api.create(actorKarpenter, healthOf(name))
 	change(k.w.api, actorKarpenter, claim, func(c *karpv1.NodeClaim) {
 		c.Status.NodeName = name
-		set(c, now, karpv1.ConditionTypeRegistered, metav1.ConditionTrue)
-		set(c, now, karpv1.ConditionTypeInitialized, metav1.ConditionTrue)
+		set(c, now, karpv1.ConditionTypeRegistered)
+		set(c, now, karpv1.ConditionTypeInitialized)
 	})
 	if f.sick {
 		k.w.sicken(name, "kernel")
@@ -250,7 +250,7 @@ func (k *karpenter) finalize(claim *karpv1.NodeClaim) {
 	case f.endsAt.IsZero():
 		f.endsAt = now.Add(endFor)
 		change(a, actorKarpenter, claim, func(c *karpv1.NodeClaim) {
-			set(c, now, karpv1.ConditionTypeInstanceTerminating, metav1.ConditionTrue)
+			set(c, now, karpv1.ConditionTypeInstanceTerminating)
 		})
 	case !now.Before(f.endsAt):
 		delete(k.fates, claim.UID)
@@ -427,7 +427,7 @@ func (k *karpenter) step(c *command) bool {
 		c.marked = true
 		change(k.w.api, actorKarpenter, node, func(n *corev1.Node) { n.Spec.Taints = append(n.Spec.Taints, karpv1.DisruptedNoScheduleTaint) })
 		change(k.w.api, actorKarpenter, claim, func(cl *karpv1.NodeClaim) {
-			set(cl, k.now(), karpv1.ConditionTypeDisruptionReason, metav1.ConditionTrue)
+			set(cl, k.now(), karpv1.ConditionTypeDisruptionReason)
 		})
 		if c.reason == karpv1.DisruptionReasonDrifted && len(k.podsOf(node.Name)) > k.room(node.Name) {
 			c.replacement = k.makeClaim(claim.Labels[karpv1.NodePoolLabelKey])

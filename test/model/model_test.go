@@ -27,6 +27,7 @@ func TestMain(m *testing.M) {
 
 func TestPromisesHoldWhateverHappens(t *testing.T) {
 	seen := map[string]int{}
+	t.Cleanup(func() { shortenFailed(t) })
 	rapid.Check(t, func(t *rapid.T) {
 		s := script{Setup: drawSetup(t), Steps: drawSteps(t)}
 		w, err := s.run()
@@ -39,6 +40,18 @@ func TestPromisesHoldWhateverHappens(t *testing.T) {
 	t.Logf("%v", seen)
 	for _, what := range []string{"Succeeded", "deletes", "crashes"} {
 		require.Positive(t, seen[what], what)
+	}
+}
+
+// shortenFailed goes on where rapid's time for it has ended.
+func shortenFailed(t *testing.T) {
+	s, err := read(filepath.Join("testdata", failedFile))
+	if !t.Failed() || err != nil {
+		return
+	}
+	s = s.shortened()
+	if _, err := s.run(); err != nil {
+		t.Logf("%s\n%s", err, s.record("testdata", err))
 	}
 }
 
@@ -58,6 +71,7 @@ func (w *world) tally(seen map[string]int) {
 // Every replacement of a wave is sick too, or does not come up, for more than two hours.
 func TestLaunchesAreFewWhereEveryReplacementFails(t *testing.T) {
 	fewer(t, 5)
+	t.Cleanup(func() { shortenFailed(t) })
 	rapid.Check(t, func(t *rapid.T) {
 		s := script{Setup: drawSetup(t)}
 		fault := rapid.SampledFrom([]step{{Do: "calm"}, {Do: "launch", To: "never"}, {Do: "launch", To: "refused"}, {Do: "initialize", To: "never"}}).Draw(t, "fault")

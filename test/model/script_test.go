@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/samber/lo"
@@ -152,7 +153,7 @@ var onNode = map[string]func(*world, *corev1.Node, step){
 	},
 	"drift": func(w *world, n *corev1.Node, _ step) {
 		if claim := w.claimOf(n); claim != nil {
-			change(w.api, actorKarpenter, claim, func(c *karpv1.NodeClaim) { set(c, w.now(), karpv1.ConditionTypeDrifted, metav1.ConditionTrue) })
+			change(w.api, actorKarpenter, claim, func(c *karpv1.NodeClaim) { set(c, w.now(), karpv1.ConditionTypeDrifted) })
 		}
 	},
 	"expire": func(w *world, n *corev1.Node, _ step) {
@@ -194,7 +195,7 @@ func init() {
 		// The template of the NodePools changes: all nodes drift.
 		"template": func(w *world, _ step) {
 			for _, claim := range all[karpv1.NodeClaim](w.api.objects) {
-				change(w.api, actorKarpenter, claim, func(c *karpv1.NodeClaim) { set(c, w.now(), karpv1.ConditionTypeDrifted, metav1.ConditionTrue) })
+				change(w.api, actorKarpenter, claim, func(c *karpv1.NodeClaim) { set(c, w.now(), karpv1.ConditionTypeDrifted) })
 			}
 		},
 		"launch":     func(w *world, s step) { w.karpenter.launch = s.To },
@@ -266,6 +267,18 @@ func (s script) record(dir string, why error) string {
 		return err.Error()
 	}
 	return string(text)
+}
+
+// shortened leaves out every step without which a promise is broken all the same.
+func (s script) shortened() script {
+	for i := len(s.Steps) - 1; i >= 0; i-- {
+		shorter := s
+		shorter.Steps = slices.Delete(slices.Clone(s.Steps), i, i+1)
+		if _, err := shorter.run(); err != nil {
+			s = shorter
+		}
+	}
+	return s
 }
 
 func read(path string) (script, error) {

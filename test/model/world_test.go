@@ -115,7 +115,7 @@ func (w *world) addNode(name string, pool *karpv1.NodePool, zone string, used bo
 	}}
 	claim.Status.ProviderID = "fake://" + name
 	claim.Status.Capacity = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("4")}
-	set(claim, start, karpv1.ConditionTypeLaunched, metav1.ConditionTrue)
+	set(claim, start, karpv1.ConditionTypeLaunched)
 	_ = w.api.create(actorKarpenter, claim)
 	w.karpenter.register(claim, &fate{})
 	w.karpenter.fates[claim.UID] = &fate{launchedAt: start, readyAt: start}
