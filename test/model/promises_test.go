@@ -67,8 +67,9 @@ func (p *promises) wrote(w *world, actor string, before, after client.Object) {
 		} else if !before.(*v1alpha1.NodeRepair).Finished() && o.Status.Phase == v1alpha1.PhaseSucceeded {
 			w.maySucceed(o)
 		} else if o.Finished() && o.Status.Phase != v1alpha1.PhaseSucceeded {
-			node := named[corev1.Node](w.api.objects, o.Spec.NodeName)
-			w.demand(node == nil || node.Annotations[v1alpha1.FenceOwnerAnnotation] != string(o.UID), "NodeRepair %s has ended, and leaves its fence to the janitor", o.Name)
+			// Where another NodeClaim has taken over the Node it is the janitor's.
+			node, claim := named[corev1.Node](w.api.objects, o.Spec.NodeName), named[karpv1.NodeClaim](w.api.objects, o.Spec.NodeClaim.Name)
+			w.demand(node == nil || claim == nil || claim.UID != o.Spec.NodeClaim.UID || node.Annotations[v1alpha1.FenceOwnerAnnotation] != string(o.UID), "NodeRepair %s has ended, and leaves its fence to the janitor", o.Name)
 		}
 	case *karpv1.NodeClaim:
 		switch {
@@ -106,6 +107,35 @@ func (w *world) mayBegin(r *v1alpha1.NodeRepair) {
 		return slices.ContainsFunc(w.atWorkOn(other.UID), (*v1alpha1.NodeRepair).HoldsBudget)
 	})
 	w.withinWidth(claim, r)
+	w.notTooSoon(r)
+}
+
+// notTooSoon holds the pause after failures in a row in a NodePool, and the end of what fails again and again.
+func (w *world) notTooSoon(started *v1alpha1.NodeRepair) {
+	inARow, ofNode, pause := 0, 0, time.Duration(0)
+	var last time.Time
+	for _, r := range w.byEnd() {
+		if r.Spec.NodePool != started.Spec.NodePool || !r.Finished() {
+			continue
+		}
+		verified := meta.FindStatusCondition(r.Status.Conditions, v1alpha1.RepairConditionVerified)
+		switch {
+		case r.Status.Phase == v1alpha1.PhaseSucceeded && verified.Reason == "Healthy":
+			inARow = 0
+		case r.Status.Phase == v1alpha1.PhaseFailed:
+			if r.Spec.NodeClaim.UID == started.Spec.NodeClaim.UID {
+				ofNode++
+			}
+			if w.now().Sub(r.Status.FinishedAt.Time) < time.Hour {
+				inARow, last = inARow+1, r.Status.FinishedAt.Time
+			}
+		}
+	}
+	w.demand(ofNode < 3, "NodeRepair %s begins after %d failures", started.Name, ofNode)
+	if inARow > 0 {
+		pause = min(time.Minute<<(inARow-1), 10*time.Minute)
+	}
+	w.demand(!w.now().Before(last.Add(pause)), "NodeRepair %s begins at once after %d failures in a row", started.Name, inARow)
 }
 
 // maySucceed is asked about a NodeRepair that has just ended well: its node is gone, and what took its place has been
