@@ -478,7 +478,7 @@ func (k *karpenter) provision() {
 	if !k.synced() {
 		return
 	}
-	waiting, coming := 0, 0
+	waiting, coming := 0, k.room("")
 	for _, pod := range all[corev1.Pod](k.w.api.objects) {
 		if pod.Spec.NodeName == "" {
 			waiting++

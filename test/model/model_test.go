@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"pgregory.net/rapid"
 	"sigs.k8s.io/controller-runtime/pkg/log"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 )
@@ -80,6 +81,22 @@ func TestLaunchesAreFewWhereEveryReplacementFails(t *testing.T) {
 			t.Fatalf("%s\n%s", err, s.record("testdata", err))
 		}
 	})
+}
+
+// The process ends at each write of a repair in turn, before it lands and before its answer comes; the replacement is
+// adopted, and the repair goes on or is let go.
+func TestACrashAtAnyWriteBreaksNoPromise(t *testing.T) {
+	for k := 1; k <= 25; k++ {
+		for _, lost := range []bool{false, true} {
+			s := script{Setup: setup{Pools: []pool{{Nodes: 2, Pods: 2, Budget: "1"}}, Policy: policy{
+				Tolerate: metav1.Duration{Duration: time.Second}, VerifyFor: metav1.Duration{Duration: time.Minute}, Attempts: 2,
+			}}, Steps: []step{{Do: "crash", Writes: k, Lost: lost}, {Do: "sicken", To: "kernel"}, passing(20 * time.Minute)}}
+			w, err := s.run()
+			require.NoError(t, err, "write %d, answer lost: %t", k, lost)
+			require.Equal(t, 1, w.seen.deletes)
+			require.Len(t, all[karpv1.NodeClaim](w.api.objects), 2, "write %d, answer lost: %t", k, lost)
+		}
+	}
 }
 
 // What once went wrong, or nearly, is played again.

@@ -144,11 +144,13 @@ var onNode = map[string]func(*world, *corev1.Node, step){
 	},
 	"veto":   func(w *world, n *corev1.Node, _ step) { annotate(w, n, karpv1.DoNotRepairAnnotationKey, "true") },
 	"unveto": func(w *world, n *corev1.Node, _ step) { annotate(w, n, karpv1.DoNotRepairAnnotationKey, "") },
-	// A person protects a node, or no longer does. Nobody can tell a person's true from that of the fence.
+	// A person protects a node, or no longer does. Nobody can tell a person's true from that of the fence, so that is not
+	// written over one.
 	"protect": func(w *world, n *corev1.Node, s step) {
-		if s.To != "true" || n.Annotations[v1alpha1.FenceOwnerAnnotation] == "" {
-			w.own[n.UID] = s.To
+		if s.To == "true" && n.Annotations[v1alpha1.FenceOwnerAnnotation] != "" {
+			return
 		}
+		w.own[n.UID] = s.To
 		annotate(w, n, karpv1.DoNotDisruptAnnotationKey, s.To)
 	},
 	"drift": func(w *world, n *corev1.Node, _ step) {
