@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
@@ -106,41 +105,6 @@ func TestSlowStart(t *testing.T) {
 			require.Equal(t, want, r.pausedUntil())
 		})
 	}
-}
-
-func TestOnlyAReplacementThatWasWatchedProvesAnything(t *testing.T) {
-	verified := func(reason string) func(*v1alpha1.NodeRepair) {
-		return func(r *v1alpha1.NodeRepair) {
-			meta.SetStatusCondition(&r.Status.Conditions, metav1.Condition{Type: v1alpha1.RepairConditionVerified, Status: metav1.ConditionTrue, Reason: reason})
-		}
-	}
-	tests := map[string]struct {
-		of        func(*v1alpha1.NodeRepair)
-		wantWidth int
-	}{
-		"a replacement that stayed healthy widens":         {verified("Healthy"), 2},
-		"one that was removed before its time does not":    {verified(v1alpha1.VerifiedReplacementGone), 1},
-		"the end of an empty node does not":                {func(r *v1alpha1.NodeRepair) { r.Spec.Replacements = 0 }, 1},
-		"nor that of a node that went before any other":    {func(r *v1alpha1.NodeRepair) { r.Spec.TerminateFirst = true }, 1},
-		"a reboot has no replacement and widens all alike": {func(r *v1alpha1.NodeRepair) { r.Spec.Action, r.Spec.Replacements = v1alpha1.ActionReboot, 0 }, 2},
-	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			past := repair("a", v1alpha1.PhaseSucceeded, endedAgo(time.Minute), tt.of)
-			var r record
-			r.add(&past, noon)
-			require.Equal(t, tt.wantWidth, r.width())
-		})
-	}
-	t.Run("nor does it end the pause after a failure", func(t *testing.T) {
-		past := ended(0, v1alpha1.PhaseFailed, v1alpha1.PhaseSucceeded)
-		past[1].Spec.Replacements = 0
-		var r record
-		for i := range past {
-			r.add(&past[i], noon)
-		}
-		require.Equal(t, noon, r.pausedUntil())
-	})
 }
 
 func TestSuspectDomainsAreRepairedBySlowStart(t *testing.T) {

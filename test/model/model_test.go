@@ -151,12 +151,21 @@ func drawDuration(t *rapid.T, label string, of ...time.Duration) *metav1.Duratio
 	return &metav1.Duration{Duration: rapid.SampledFrom(of).Draw(t, label)}
 }
 
+// drawEnd draws how long a stop holds, mostly; nil for one that has no end.
+func drawEnd(t *rapid.T) *metav1.Duration {
+	if rapid.IntRange(0, 2).Draw(t, "without end") == 0 {
+		return nil
+	}
+	return drawDuration(t, "for", 7*time.Second, time.Minute, 10*time.Minute)
+}
+
 // kinds of steps, the common ones more often than the others.
 var kinds = map[string]int{
 	"pass": 12, "sicken": 5, "heal": 3, "race": 8, "crash": 6, "lag": 4, "karpenter": 2,
 	"drift": 3, "template": 3, "expire": 2, "delete": 2, "protect": 3, "veto": 2, "unveto": 2, "blind": 1, "see": 1,
 	"launch": 4, "initialize": 4, "wave": 1, "calm": 2, "pdb": 2, "budget": 2,
 	"mode": 2, "tolerate": 1, "drainBound": 1, "strategy": 1, "conflict": 1,
+	"pause": 2, "unpause": 2, "pausePool": 1, "unpausePool": 1, "keep": 1,
 }
 
 var kindsByWeight = func() (out []string) {
@@ -177,7 +186,7 @@ func drawSteps(t *rapid.T) []step {
 }
 
 // racing are the steps that may come between two writes of ours.
-var racing = []string{"heal", "veto", "expire", "delete", "drift", "mode", "budget", "swap", "sicken", "protect"}
+var racing = []string{"heal", "veto", "expire", "delete", "drift", "mode", "budget", "swap", "sicken", "protect", "pause", "pausePool", "keep"}
 
 func drawStep(t *rapid.T) step { return drawOf(t, rapid.SampledFrom(kindsByWeight).Draw(t, "do")) }
 
@@ -206,6 +215,15 @@ func drawOf(t *rapid.T, do string) step {
 		s.To = pick("true", "", "no")
 	case "mode":
 		s.To = pick("Enforce", "Enforce", "Enforce", "Paused", "DryRun")
+		if s.To == "Paused" {
+			s.For = drawEnd(t)
+		}
+	case "pause", "keep":
+		s.For = drawEnd(t)
+	case "pausePool", "unpausePool":
+		if s.Pool = rapid.IntRange(0, 1).Draw(t, "pool"); do == "pausePool" {
+			s.For = drawEnd(t)
+		}
 	case "tolerate", "drainBound":
 		s.For = drawDuration(t, "for", time.Second, time.Minute, 10*time.Minute)
 	case "strategy":

@@ -272,7 +272,11 @@ func (p *process) notice(before, after client.Object) {
 		if was, ok := before.(*v1alpha1.NodeRepair); ok && after != nil && was.Status.Phase == o.Status.Phase {
 			return
 		}
-	case *karpv1.NodePool, *policyv1.PodDisruptionBudget:
+	case *v1alpha1.RepairPause:
+		p.repairs(func(*v1alpha1.NodeRepair) bool { return true })
+	case *karpv1.NodePool:
+		p.repairs(func(r *v1alpha1.NodeRepair) bool { return r.Spec.NodePool == o.Name })
+	case *policyv1.PodDisruptionBudget:
 	default:
 		return
 	}

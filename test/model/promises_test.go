@@ -3,6 +3,7 @@ package model
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -66,7 +67,8 @@ func (p *promises) wrote(w *world, actor string, before, after client.Object) {
 			w.mayBegin(o)
 		} else if !before.(*v1alpha1.NodeRepair).Finished() && o.Status.Phase == v1alpha1.PhaseSucceeded {
 			w.maySucceed(o)
-		} else if o.Finished() && o.Status.Phase != v1alpha1.PhaseSucceeded {
+			w.mayAdopt(o)
+		} else if w.mayAdopt(o); o.Finished() && o.Status.Phase != v1alpha1.PhaseSucceeded {
 			// Where another NodeClaim has taken over the Node it is the janitor's.
 			node, claim := named[corev1.Node](w.api.objects, o.Spec.NodeName), named[karpv1.NodeClaim](w.api.objects, o.Spec.NodeClaim.Name)
 			w.demand(node == nil || claim == nil || claim.UID != o.Spec.NodeClaim.UID || node.Annotations[v1alpha1.FenceOwnerAnnotation] != string(o.UID), "NodeRepair %s has ended, and leaves its fence to the janitor", o.Name)
@@ -107,35 +109,74 @@ func (w *world) mayBegin(r *v1alpha1.NodeRepair) {
 		return slices.ContainsFunc(w.atWorkOn(other.UID), (*v1alpha1.NodeRepair).HoldsBudget)
 	})
 	w.withinWidth(claim, r)
-	w.notTooSoon(r)
+	w.notTooSoon(claim, r)
 }
 
-// notTooSoon holds the pause after failures in a row in a NodePool, and the end of what fails again and again.
-func (w *world) notTooSoon(started *v1alpha1.NodeRepair) {
-	inARow, ofNode, pause := 0, 0, time.Duration(0)
-	var last time.Time
+// notTooSoon holds the pause after failures in a row in a NodePool, the one repair at a time that follows it, and the end
+// of what fails again and again.
+func (w *world) notTooSoon(claim *karpv1.NodeClaim, started *v1alpha1.NodeRepair) {
+	failures, attempts := w.failuresOf(claim), int(*named[v1alpha1.RepairPolicy](w.api.objects, "main").Spec.Replacement.Attempts)
+	w.demand(failures < attempts, "NodeRepair %s begins after %d failures, of %d", started.Name, failures, attempts)
+	past := w.pastOf(func(r *v1alpha1.NodeRepair) bool { return r.Spec.NodePool == started.Spec.NodePool })
+	w.demand(!w.now().Before(past.pausedUntil()), "NodeRepair %s begins at once after %d failures in a row", started.Name, past.failures)
+	atWork := w.repairsOf(func(r *v1alpha1.NodeRepair) bool { return r.Spec.NodePool == started.Spec.NodePool && !r.Finished() })
+	w.demand(past.failures == 0 || len(atWork) == 1, "NodeRepair %s begins: %d repairs are at work in NodePool %s after %d failures in a row",
+		started.Name, len(atWork), started.Spec.NodePool, past.failures)
+}
+
+// failuresOf counts the failed repairs of a day of a NodeClaim, and of those whose failed repairs left it behind.
+func (w *world) failuresOf(claim *karpv1.NodeClaim) int {
+	count, name, uid := 0, claim.Name, claim.UID
+	failed := w.repairsOf(func(r *v1alpha1.NodeRepair) bool { return r.Status.Phase == v1alpha1.PhaseFailed })
+	for range failed {
+		count += lo.CountBy(failed, func(r *v1alpha1.NodeRepair) bool {
+			return r.Spec.NodeClaim.UID == uid && w.now().Sub(r.Status.FinishedAt.Time) < 24*time.Hour
+		})
+		parent, ok := lo.Find(failed, func(r *v1alpha1.NodeRepair) bool {
+			return lo.ContainsBy(r.Status.Replacements, func(s v1alpha1.ReplacementStatus) bool { return s.NodeClaim == name && s.WithdrawnAt == nil })
+		})
+		if !ok {
+			break
+		}
+		name, uid = parent.Spec.NodeClaim.Name, parent.Spec.NodeClaim.UID
+	}
+	return count
+}
+
+// past is what the repairs of the last hour have come to: how often replacements proved healthy since the last failure,
+// and how many failed in a row.
+type past struct {
+	proofs, failures int
+	lastFailure      time.Time
+}
+
+func (w *world) pastOf(matches func(*v1alpha1.NodeRepair) bool) past {
+	p := past{}
 	for _, r := range w.byEnd() {
-		if r.Spec.NodePool != started.Spec.NodePool || !r.Finished() {
+		if !r.Finished() || !matches(r) || w.now().Sub(r.Status.FinishedAt.Time) >= time.Hour {
 			continue
 		}
-		verified := meta.FindStatusCondition(r.Status.Conditions, v1alpha1.RepairConditionVerified)
 		switch {
-		case r.Status.Phase == v1alpha1.PhaseSucceeded && verified.Reason == "Healthy":
-			inARow = 0
+		case provedHealthy(r):
+			p.proofs, p.failures = p.proofs+1, 0
 		case r.Status.Phase == v1alpha1.PhaseFailed:
-			if r.Spec.NodeClaim.UID == started.Spec.NodeClaim.UID {
-				ofNode++
-			}
-			if w.now().Sub(r.Status.FinishedAt.Time) < time.Hour {
-				inARow, last = inARow+1, r.Status.FinishedAt.Time
-			}
+			p = past{failures: p.failures + 1, lastFailure: r.Status.FinishedAt.Time}
 		}
 	}
-	w.demand(ofNode < 3, "NodeRepair %s begins after %d failures", started.Name, ofNode)
-	if inARow > 0 {
-		pause = min(time.Minute<<(inARow-1), 10*time.Minute)
+	return p
+}
+
+// pausedUntil is a minute after the first failure, twice as long after each next, and ten minutes at most.
+func (p past) pausedUntil() time.Time {
+	if p.failures == 0 {
+		return time.Time{}
 	}
-	w.demand(!w.now().Before(last.Add(pause)), "NodeRepair %s begins at once after %d failures in a row", started.Name, inARow)
+	return p.lastFailure.Add(min(time.Minute<<min(p.failures-1, 10), 10*time.Minute))
+}
+
+// provedHealthy says whether a replacement has stood its time. What came to its end without one proves nothing.
+func provedHealthy(r *v1alpha1.NodeRepair) bool {
+	return r.Status.Phase == v1alpha1.PhaseSucceeded && meta.FindStatusCondition(r.Status.Conditions, v1alpha1.RepairConditionVerified).Reason == v1alpha1.VerifiedHealthy
 }
 
 // maySucceed is asked about a NodeRepair that has just ended well: its node is gone, and what took its place has been
@@ -144,13 +185,30 @@ func (w *world) maySucceed(r *v1alpha1.NodeRepair) {
 	claim := named[karpv1.NodeClaim](w.api.objects, r.Spec.NodeClaim.Name)
 	w.demand(claim == nil || claim.UID != r.Spec.NodeClaim.UID, "NodeRepair %s has succeeded, and its NodeClaim is still there", r.Name)
 	verified := meta.FindStatusCondition(r.Status.Conditions, v1alpha1.RepairConditionVerified)
-	w.demand(verified != nil && verified.Status == metav1.ConditionTrue, "NodeRepair %s has succeeded and is not verified", r.Name)
-	if verified.Reason != "Healthy" {
+	w.demand(verified != nil, "NodeRepair %s has succeeded, and nothing says what that proves", r.Name)
+	left := len(r.Status.Replacements) > 0 && r.Status.Replacements[len(r.Status.Replacements)-1].WithdrawnAt == nil
+	switch verified.Reason {
+	case v1alpha1.VerifiedNotNeeded:
+		w.demand(verified.Status == metav1.ConditionTrue && !left, "NodeRepair %s needed no replacement, and has one", r.Name)
+		return
+	case v1alpha1.VerifiedReplacementGone:
+		w.demand(verified.Status == metav1.ConditionUnknown && left, "NodeRepair %s has lost a replacement that it never had", r.Name)
 		return
 	}
+	w.demand(verified.Status == metav1.ConditionTrue && verified.Reason == v1alpha1.VerifiedHealthy && left, "NodeRepair %s has succeeded and is not verified", r.Name)
 	if gone, ok := w.seen.gone[r.Spec.NodeClaim.UID]; ok {
 		watched := w.now().Sub(gone) + time.Second // times in the API are cut to seconds
 		w.demand(watched >= r.Spec.Replacement.VerifyFor.Duration, "NodeRepair %s has succeeded after %s, and wants %s", r.Name, watched, r.Spec.Replacement.VerifyFor.Duration)
+	}
+}
+
+// mayAdopt demands that no two repairs take the same NodeClaim for what has come in their node's place.
+func (w *world) mayAdopt(r *v1alpha1.NodeRepair) {
+	for _, mine := range r.Status.Replacements {
+		twice := w.repairsOf(func(other *v1alpha1.NodeRepair) bool {
+			return other.UID != r.UID && lo.ContainsBy(other.Status.Replacements, func(s v1alpha1.ReplacementStatus) bool { return s.NodeClaim == mine.NodeClaim })
+		})
+		w.demand(len(twice) == 0, "NodeRepair %s and another both watch NodeClaim %s", r.Name, mine.NodeClaim)
 	}
 }
 
@@ -223,6 +281,12 @@ func (w *world) withinBudget(claim *karpv1.NodeClaim, what string, also func(*ka
 			taken = append(taken, other.Name)
 		}
 	}
+	// A node that has gone first takes its place until what Karpenter refills it by is Initialized.
+	for _, r := range w.repairsOf(func(r *v1alpha1.NodeRepair) bool { return r.Spec.NodePool == pool.Name && r.Spec.TerminateFirst }) {
+		if phase := r.Status.Phase; (phase == v1alpha1.PhaseTerminating || phase == v1alpha1.PhaseReleasing) && w.claimBy(r.Spec.NodeClaim.UID) == nil {
+			taken = append(taken, r.Spec.NodeClaim.Name)
+		}
+	}
 	allowed, err := pool.GetAllowedDisruptionsByReason(w.clock, nodes, karpv1.DisruptionReasonUnhealthy)
 	w.demand(err == nil, "%s although the budget of NodePool %s cannot be read", what, pool.Name)
 	lagging := w.process.cache != nil && strings.HasSuffix(pool.Spec.Disruption.Budgets[0].Nodes, "%")
@@ -232,8 +296,8 @@ func (w *world) withinBudget(claim *karpv1.NodeClaim, what string, also func(*ka
 
 // withinWidth reckons the slow start anew, from what the API holds.
 func (w *world) withinWidth(claim *karpv1.NodeClaim, started *v1alpha1.NodeRepair) {
-	for _, key := range []string{karpv1.NodePoolLabelKey, corev1.LabelTopologyZone, corev1.LabelInstanceTypeStable} {
-		nodes, sick, atWork := 0, 0, 0
+	for key, kind := range map[string]string{karpv1.NodePoolLabelKey: "nodepool", corev1.LabelTopologyZone: "zone", corev1.LabelInstanceTypeStable: "instance-type"} {
+		nodes, sick := 0, []*karpv1.NodeClaim{}
 		for _, other := range all[karpv1.NodeClaim](w.api.objects) {
 			if other.Labels[key] != claim.Labels[key] || other.Status.NodeName == "" || is(other, karpv1.ConditionTypeInstanceTerminating) {
 				continue
@@ -243,47 +307,84 @@ func (w *world) withinWidth(claim *karpv1.NodeClaim, started *v1alpha1.NodeRepai
 			}
 			nodes++
 			if w.fatal(other) != nil {
-				sick++
+				sick = append(sick, other)
 			}
 		}
-		limit := intstr.FromString("20%")
-		if set := named[v1alpha1.RepairPolicy](w.api.objects, "main").Spec.CorrelatedFailure.MaxUnhealthy; set != nil {
-			limit = *set
-		}
-		percent, _ := intstr.GetScaledValueFromIntOrPercent(&limit, 100, false)
-		suspect := sick*100 > percent*nodes
-		if limit.Type == intstr.Int {
-			suspect = sick > limit.IntValue()
-		}
-		if nodes < 3 || !suspect {
+		shared, suspect := w.sharedFault(nodes, sick)
+		if !suspect || !shared(w.reasonsOf(claim)) {
 			continue
 		}
-		kind := map[string]string{karpv1.NodePoolLabelKey: "nodepool", corev1.LabelTopologyZone: "zone", corev1.LabelInstanceTypeStable: "instance-type"}[key]
 		domain := kind + "=" + claim.Labels[key]
-		width := 1
-		for _, r := range w.byEnd() {
-			in := slices.Contains(r.Status.Domains, domain) || r.Name == started.Name
-			if len(r.Status.Domains) == 0 {
-				if c := named[karpv1.NodeClaim](w.api.objects, r.Spec.NodeClaim.Name); c != nil {
-					in = c.Labels[key] == claim.Labels[key]
-				}
+		in := func(r *v1alpha1.NodeRepair) bool {
+			if len(r.Status.Domains) > 0 {
+				return slices.Contains(r.Status.Domains, domain)
 			}
-			switch {
-			case !in:
-			case !r.Finished():
-				atWork++
-			case w.now().Sub(r.Status.FinishedAt.Time) >= time.Hour:
-			case r.Status.Phase == v1alpha1.PhaseSucceeded:
-				// What came to its end without a replacement that stood its time proves nothing.
-				if meta.FindStatusCondition(r.Status.Conditions, v1alpha1.RepairConditionVerified).Reason == "Healthy" {
-					width = min(2*width, 1<<16)
-				}
-			case r.Status.Phase == v1alpha1.PhaseFailed:
-				width = 1
+			if c := w.claimBy(r.Spec.NodeClaim.UID); c != nil {
+				return c.Labels[key] == claim.Labels[key]
 			}
+			return key == karpv1.NodePoolLabelKey && r.Spec.NodePool == claim.Labels[key]
 		}
-		w.demand(atWork <= width, "NodeRepair %s begins: %d repairs are at work in %s, which is suspect (%d of %d) and %d wide", started.Name, atWork, domain, sick, nodes, width)
+		atWork := len(w.repairsOf(func(r *v1alpha1.NodeRepair) bool {
+			reasons := []string{r.Spec.Cause.Reason}
+			if c := w.claimBy(r.Spec.NodeClaim.UID); c != nil {
+				reasons = append(reasons, w.reasonsOf(c)...)
+			}
+			return in(r) && w.keepsPlace(r) && shared(reasons)
+		}))
+		past := w.pastOf(in)
+		width := 1 << min(past.proofs, 16)
+		w.demand(!w.now().Before(past.pausedUntil()), "NodeRepair %s begins in %s, which is suspect, at once after %d failures in a row", started.Name, domain, past.failures)
+		w.demand(atWork <= width, "NodeRepair %s begins: %d repairs are at work in %s, which is suspect (%d of %d) and %d wide", started.Name, atWork, domain, len(sick), nodes, width)
 	}
+}
+
+// sharedFault says whether so many of a domain's nodes are sick that the fault is taken for one that they share, and
+// which reasons are of it: those that by themselves are of too many nodes, or any where there are none such, or where
+// the nodes that have none of them are too many as well.
+func (w *world) sharedFault(nodes int, sick []*karpv1.NodeClaim) (shared func(reasons []string) bool, suspect bool) {
+	limit := intstr.FromString("20%")
+	if set := named[v1alpha1.RepairPolicy](w.api.objects, "main").Spec.CorrelatedFailure.MaxUnhealthy; set != nil {
+		limit = *set
+	}
+	percent, _ := intstr.GetScaledValueFromIntOrPercent(&limit, 100, false)
+	tooMany := func(n int) bool {
+		if limit.Type == intstr.Int {
+			return n > limit.IntValue()
+		}
+		return n*100 > percent*nodes
+	}
+	count := map[string]int{}
+	for _, claim := range sick {
+		for _, reason := range w.reasonsOf(claim) {
+			count[reason]++
+		}
+	}
+	common := lo.Keys(lo.PickBy(count, func(_ string, n int) bool { return tooMany(n) }))
+	others := lo.CountBy(sick, func(claim *karpv1.NodeClaim) bool { return len(lo.Intersect(w.reasonsOf(claim), common)) == 0 })
+	whole := len(common) == 0 || tooMany(others)
+	return func(reasons []string) bool { return whole || len(lo.Intersect(reasons, common)) > 0 }, nodes >= 3 && tooMany(len(sick))
+}
+
+// keepsPlace says whether a repair is at work, or has ended without a proof not longer ago than the proof would have
+// taken.
+func (w *world) keepsPlace(r *v1alpha1.NodeRepair) bool {
+	if !r.Finished() {
+		return true
+	}
+	return r.Status.Phase == v1alpha1.PhaseSucceeded && !provedHealthy(r) && w.now().Before(r.Status.FinishedAt.Add(r.Spec.Replacement.VerifyFor.Duration))
+}
+
+func (w *world) claimBy(uid types.UID) *karpv1.NodeClaim {
+	claim, _ := lo.Find(all[karpv1.NodeClaim](w.api.objects), func(c *karpv1.NodeClaim) bool { return c.UID == uid })
+	return claim
+}
+
+// reasonsOf gives the reasons of the Fatal findings about a node that can be trusted.
+func (w *world) reasonsOf(claim *karpv1.NodeClaim) []string {
+	if w.fatal(claim) == nil {
+		return nil
+	}
+	return lo.Map(named[v1alpha1.NodeHealth](w.api.objects, claim.Status.NodeName).Findings, func(f v1alpha1.Finding, _ int) string { return f.Reason })
 }
 
 func (w *world) byEnd() []*v1alpha1.NodeRepair {
@@ -318,18 +419,48 @@ func (w *world) sick(claim *karpv1.NodeClaim) bool {
 
 // refusal says why a person does not want the node to be repaired; empty where it may be.
 func (w *world) refusal(claim *karpv1.NodeClaim) string {
-	node := named[corev1.Node](w.api.objects, claim.Status.NodeName)
-	main := named[v1alpha1.RepairPolicy](w.api.objects, "main")
-	switch {
-	case node != nil && node.Annotations[karpv1.DoNotRepairAnnotationKey] == "true":
-		return "a person has vetoed it"
-	case main.Spec.Mode == v1alpha1.ModePaused || main.Spec.Mode == v1alpha1.ModeDryRun:
-		return fmt.Sprintf("the policy is in mode %s", main.Spec.Mode)
-	case named[v1alpha1.RepairPolicy](w.api.objects, "other") != nil:
-		return "two policies are in conflict"
-	default:
-		return ""
+	said := w.refusals(claim)
+	for _, reason := range slices.Sorted(maps.Keys(said)) {
+		if until := said[reason]; until.IsZero() || w.now().Before(until) {
+			return fmt.Sprintf("it is refused: %s", reason)
+		}
 	}
+	return ""
+}
+
+// refusals are all that people have said against the repair of a node, and until when; zero where that has no end.
+func (w *world) refusals(claim *karpv1.NodeClaim) map[decision.BlockerReason]time.Time {
+	out := map[decision.BlockerReason]time.Time{}
+	// Of two that say the same, the one that holds longer counts.
+	say := func(reason decision.BlockerReason, until string) {
+		at, _ := time.Parse(time.RFC3339, until)
+		if was, ok := out[reason]; ok && (was.IsZero() || (!at.IsZero() && at.Before(was))) {
+			return
+		}
+		out[reason] = at
+	}
+	for _, pause := range all[v1alpha1.RepairPause](w.api.objects) {
+		say(decision.BlockerAllPaused, pause.Spec.Until)
+	}
+	if until, ok := named[karpv1.NodePool](w.api.objects, claim.Labels[karpv1.NodePoolLabelKey]).Annotations[v1alpha1.PauseAnnotation]; ok {
+		say(decision.BlockerNodePoolPaused, until)
+	}
+	if node := named[corev1.Node](w.api.objects, claim.Status.NodeName); node != nil {
+		theirs, until := node.Annotations[karpv1.DoNotRepairAnnotationKey], node.Annotations[v1alpha1.VetoAnnotation]
+		if theirs != "" || until != "" {
+			say(decision.BlockerVeto, until) // side by side, the time is that of both
+		}
+	}
+	switch main := named[v1alpha1.RepairPolicy](w.api.objects, "main"); main.Spec.Mode {
+	case v1alpha1.ModePaused:
+		say(decision.BlockerPaused, main.Spec.PausedUntil)
+	case v1alpha1.ModeDryRun:
+		say(decision.BlockerDryRun, "")
+	}
+	if named[v1alpha1.RepairPolicy](w.api.objects, "other") != nil {
+		say(decision.BlockerPolicyConflict, "")
+	}
+	return out
 }
 
 // check looks at what has to hold over time.
@@ -463,25 +594,17 @@ func (w *world) open() string {
 func (w *world) lasts(claim *karpv1.NodeClaim, reason decision.BlockerReason) bool {
 	pool := named[karpv1.NodePool](w.api.objects, claim.Labels[karpv1.NodePoolLabelKey])
 	main := named[v1alpha1.RepairPolicy](w.api.objects, "main")
-	node := named[corev1.Node](w.api.objects, claim.Status.NodeName)
 	switch reason {
-	case decision.BlockerVeto:
-		return node.Annotations[karpv1.DoNotRepairAnnotationKey] == "true"
-	case decision.BlockerPaused:
-		return main.Spec.Mode == v1alpha1.ModePaused
-	case decision.BlockerDryRun:
-		return main.Spec.Mode == v1alpha1.ModeDryRun
-	case decision.BlockerPolicyConflict:
-		return named[v1alpha1.RepairPolicy](w.api.objects, "other") != nil
+	case decision.BlockerVeto, decision.BlockerAllPaused, decision.BlockerNodePoolPaused, decision.BlockerPaused, decision.BlockerDryRun, decision.BlockerPolicyConflict:
+		until, said := w.refusals(claim)[reason]
+		return said && until.IsZero()
 	case decision.BlockerNodePoolStatic:
 		return pool.Spec.Replicas != nil && main.Spec.Replacement.Strategy != v1alpha1.StrategyTerminateFirstWhereNeeded
 	case decision.BlockerNodePoolLimits:
 		limit := pool.Spec.Limits["nodes"]
 		return int64(len(w.karpenter.claimsOf(pool.Name))) >= limit.Value() && main.Spec.Replacement.Strategy != v1alpha1.StrategyTerminateFirstWhereNeeded
 	case decision.BlockerReplacementFailed:
-		return len(w.repairsOf(func(r *v1alpha1.NodeRepair) bool {
-			return r.Status.Phase == v1alpha1.PhaseFailed && w.now().Sub(r.Status.FinishedAt.Time) < 24*time.Hour && r.Spec.NodePool == pool.Name
-		})) >= 3
+		return w.failuresOf(claim) >= int(*main.Spec.Replacement.Attempts)
 	default:
 		return false
 	}

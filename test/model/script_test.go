@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/samber/lo"
@@ -142,8 +143,14 @@ var onNode = map[string]func(*world, *corev1.Node, step){
 	"see": func(w *world, n *corev1.Node, _ step) {
 		change(w.api, "agent", healthOf(n.Name), func(h *v1alpha1.NodeHealth) { h.Sources[0].State = v1alpha1.SourceActive })
 	},
-	"veto":   func(w *world, n *corev1.Node, _ step) { annotate(w, n, karpv1.DoNotRepairAnnotationKey, "true") },
-	"unveto": func(w *world, n *corev1.Node, _ step) { annotate(w, n, karpv1.DoNotRepairAnnotationKey, "") },
+	"veto": func(w *world, n *corev1.Node, _ step) { annotate(w, n, karpv1.DoNotRepairAnnotationKey, "true") },
+	"keep": func(w *world, n *corev1.Node, s step) {
+		annotate(w, n, v1alpha1.VetoAnnotation, w.until(s.For, "true"))
+	},
+	"unveto": func(w *world, n *corev1.Node, _ step) {
+		annotate(w, n, karpv1.DoNotRepairAnnotationKey, "")
+		annotate(w, n, v1alpha1.VetoAnnotation, "")
+	},
 	// A person protects a node, or no longer does. Nobody can tell a person's true from that of the fence, so that is not
 	// written over one.
 	"protect": func(w *world, n *corev1.Node, s step) {
@@ -202,7 +209,31 @@ func init() {
 		},
 		"launch":     func(w *world, s step) { w.karpenter.launch = s.To },
 		"initialize": func(w *world, s step) { w.karpenter.initialize = s.To },
-		"mode":       func(w *world, s step) { w.edit(func(p *v1alpha1.RepairPolicy) { p.Spec.Mode = v1alpha1.Mode(s.To) }) },
+		// A pause ends by itself after a time, where there is one.
+		"mode": func(w *world, s step) {
+			w.edit(func(p *v1alpha1.RepairPolicy) {
+				p.Spec.Mode, p.Spec.PausedUntil = v1alpha1.Mode(s.To), w.until(s.For, "")
+			})
+		},
+		"pause": func(w *world, s step) {
+			pause := &v1alpha1.RepairPause{ObjectMeta: metav1.ObjectMeta{Name: "pause-" + w.until(s.For, "open")}}
+			pause.Name = strings.ReplaceAll(strings.ToLower(pause.Name), ":", "-")
+			pause.Spec.Until = w.until(s.For, "")
+			_ = w.api.create(actorPeople, pause)
+		},
+		"unpause": func(w *world, _ step) {
+			for _, pause := range all[v1alpha1.RepairPause](w.api.objects) {
+				_ = w.api.delete(actorPeople, pause, nil)
+			}
+		},
+		"pausePool": func(w *world, s step) {
+			w.editPool(s.Pool, func(p *karpv1.NodePool) {
+				p.Annotations = map[string]string{v1alpha1.PauseAnnotation: w.until(s.For, "true")}
+			})
+		},
+		"unpausePool": func(w *world, s step) {
+			w.editPool(s.Pool, func(p *karpv1.NodePool) { p.Annotations = nil })
+		},
 		"tolerate": func(w *world, s step) {
 			w.edit(func(p *v1alpha1.RepairPolicy) { p.Spec.Rules[0].Tolerate = *s.For })
 		},
@@ -239,6 +270,14 @@ func init() {
 		},
 		"race": func(w *world, s step) { w.races = append(w.races, &race{in: max(s.Writes, 1), then: *s.Then}) },
 	}
+}
+
+// until is when what is said now ends; otherwise stands for no end.
+func (w *world) until(d *metav1.Duration, otherwise string) string {
+	if d == nil {
+		return otherwise
+	}
+	return w.now().Add(d.Duration).Format(time.RFC3339)
 }
 
 func (w *world) edit(how func(*v1alpha1.RepairPolicy)) {
