@@ -500,12 +500,14 @@ func (k *karpenter) provision() {
 	}
 }
 
-// keepSize of a static NodePool. Of what is too much the unlaunched go first, then the empty, whatever protects them.
+// keepSize of a static NodePool. Of what is too much the unlaunched go first, then the empty, whatever protects them. What
+// it has marked for disruption stands for a node until it goes, but is not too much beside its replacement.
 func (k *karpenter) keepSize(pool *karpv1.NodePool) {
 	claims := lo.Filter(k.claimsOf(pool.Name), func(c *karpv1.NodeClaim, _ int) bool { return c.DeletionTimestamp.IsZero() })
 	for range int(*pool.Spec.Replicas) - len(claims) {
 		k.makeClaim(pool.Name)
 	}
+	claims = lo.Reject(claims, func(c *karpv1.NodeClaim, _ int) bool { return marked(c, named[corev1.Node](k.w.api.objects, c.Status.NodeName)) })
 	rank := func(c *karpv1.NodeClaim) int {
 		switch {
 		case c.Status.ProviderID == "":
