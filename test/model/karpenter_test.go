@@ -507,7 +507,9 @@ func (k *karpenter) keepSize(pool *karpv1.NodePool) {
 	for range int(*pool.Spec.Replicas) - len(claims) {
 		k.makeClaim(pool.Name)
 	}
-	claims = lo.Reject(claims, func(c *karpv1.NodeClaim, _ int) bool { return marked(c, named[corev1.Node](k.w.api.objects, c.Status.NodeName)) })
+	claims = lo.Reject(claims, func(c *karpv1.NodeClaim, _ int) bool {
+		return marked(c, named[corev1.Node](k.w.api.objects, c.Status.NodeName))
+	})
 	rank := func(c *karpv1.NodeClaim) int {
 		switch {
 		case c.Status.ProviderID == "":

@@ -128,7 +128,7 @@ func (w *world) notTooSoon(claim *karpv1.NodeClaim, started *v1alpha1.NodeRepair
 func (w *world) failuresOf(claim *karpv1.NodeClaim) int {
 	count, name, uid := 0, claim.Name, claim.UID
 	failed := w.repairsOf(func(r *v1alpha1.NodeRepair) bool { return r.Status.Phase == v1alpha1.PhaseFailed })
-	for range failed {
+	for range len(failed) + 1 {
 		count += lo.CountBy(failed, func(r *v1alpha1.NodeRepair) bool {
 			return r.Spec.NodeClaim.UID == uid && w.now().Sub(r.Status.FinishedAt.Time) < 24*time.Hour
 		})
