@@ -296,7 +296,8 @@ func (w *world) withinBudget(claim *karpv1.NodeClaim, what string, also func(*ka
 
 // withinWidth reckons the slow start anew, from what the API holds.
 func (w *world) withinWidth(claim *karpv1.NodeClaim, started *v1alpha1.NodeRepair) {
-	for key, kind := range map[string]string{karpv1.NodePoolLabelKey: "nodepool", corev1.LabelTopologyZone: "zone", corev1.LabelInstanceTypeStable: "instance-type"} {
+	for _, shares := range [][2]string{{"nodepool", karpv1.NodePoolLabelKey}, {"zone", corev1.LabelTopologyZone}, {"instance-type", corev1.LabelInstanceTypeStable}} {
+		kind, key := shares[0], shares[1]
 		nodes, sick := 0, []*karpv1.NodeClaim{}
 		for _, other := range all[karpv1.NodeClaim](w.api.objects) {
 			if other.Labels[key] != claim.Labels[key] || other.Status.NodeName == "" || is(other, karpv1.ConditionTypeInstanceTerminating) {
@@ -456,6 +457,7 @@ func (w *world) refusals(claim *karpv1.NodeClaim) map[decision.BlockerReason]tim
 		say(decision.BlockerPaused, main.Spec.PausedUntil)
 	case v1alpha1.ModeDryRun:
 		say(decision.BlockerDryRun, "")
+	default:
 	}
 	if named[v1alpha1.RepairPolicy](w.api.objects, "other") != nil {
 		say(decision.BlockerPolicyConflict, "")
