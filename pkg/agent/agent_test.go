@@ -345,7 +345,7 @@ func TestAnAgentDoesNotBeginWithAConfigurationThatIsWrong(t *testing.T) {
 	}
 }
 
-func TestTheExampleOfAConfigurationIsOne(t *testing.T) {
+func TestAnEmptyConfigurationIsTheDefaults(t *testing.T) {
 	for _, text := range []string{"", "# nothing\n", strings.Repeat("\n", 3)} {
 		_, err := ParseConfig([]byte(text))
 		require.NoError(t, err)
