@@ -55,8 +55,8 @@ test-localcluster: localcluster ## Tests of tools/localcluster itself
 
 .PHONY: test-cluster
 test-cluster: build localcluster ## Tests on a real control plane, beside an unmodified Karpenter
-	@echo "==> tests on the local cluster (about 8 minutes on two cores)"
-	@$(TOOL) gotestsum --format testname --hide-summary=output -- -p 1 -parallel 6 -timeout 45m $(TEST_FLAGS) $(CLUSTER_TESTS)
+	@echo "==> tests on the local cluster (about 30 minutes on two cores)"
+	@$(TOOL) gotestsum --format testname --hide-summary=output -- -p 1 -parallel 6 -timeout 25m $(TEST_FLAGS) $(CLUSTER_TESTS)
 
 # Packages whose tests start a local cluster; one at a time, since each wants both cores.
 CLUSTER_TESTS = $(shell grep -rlE 'localcluster|test/cluster"' --include=*_test.go pkg test | xargs -n1 dirname | sort -u | sed 's|^|./|')

@@ -2,8 +2,6 @@ package chaos
 
 import (
 	"fmt"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -63,63 +61,4 @@ func TestTheLeaderEndsInTheMiddleOfARepair(t *testing.T) {
 			})
 		})
 	}
-}
-
-// heldWrites are those with which a leader that was frozen may do harm when they arrive late.
-var heldWrites = []string{
-	"POST noderepairs (the sick one)",
-	"PATCH nodes (the sick one)",
-	"POST nodeclaims (the replacement)",
-	"DELETE nodeclaims (the sick one)",
-}
-
-// TestTheLeaderFreezesAndItsWritesArriveLate freezes the leader with a write on its way in each of the pools; the other
-// replica takes over and repairs them all; then those writes arrive, and the first one wakes.
-func TestTheLeaderFreezesAndItsWritesArriveLate(t *testing.T) {
-	s := begin(t, "frozen", len(heldWrites))
-	leader := s.replicas()
-	sick := map[string]string{}
-	for _, claim := range s.ledger.Claims() {
-		sick[s.owner(write{What: claim.Name})] = claim.Name
-	}
-	var holding sync.WaitGroup
-	holding.Add(len(heldWrites))
-	held, release := map[string]bool{}, make(chan struct{})
-	var mu sync.Mutex
-	s.proxy.reset(hooks{before: func(w write) fate {
-		pool := s.owner(w)
-		for i, role := range heldWrites {
-			mu.Lock()
-			mine := pool == s.pools[i] && !held[pool] && s.roleOf(w, sick[pool]) == role
-			held[pool] = held[pool] || mine
-			mu.Unlock()
-			if mine {
-				holding.Done()
-				<-release
-				return passLate
-			}
-		}
-		return pass
-	}})
-	claims := s.breaks(s.pools...)
-	all := make(chan struct{})
-	go func() { holding.Wait(); close(all) }()
-	select {
-	case <-all:
-	case <-time.After(patience):
-		require.FailNow(t, "the leader never had a write on its way in every pool")
-	}
-	require.NoError(t, syscall.Kill(leader.PID(), syscall.SIGSTOP))
-	s.eventually("the other replica repairs them all", func() error { return s.ended(claims) })
-	s.ends(claims)
-	close(release)
-	require.NoError(t, syscall.Kill(leader.PID(), syscall.SIGCONT))
-	s.eventually("the first replica ends, since it leads no longer", func() error {
-		if !leader.Ended() {
-			return fmt.Errorf("it runs")
-		}
-		return nil
-	})
-	time.Sleep(2 * time.Second) // whatever comes of it comes now
-	s.ends(claims)
 }
