@@ -45,8 +45,6 @@ type fate int
 const (
 	// pass it on.
 	pass fate = iota
-	// passLate passes it on although its client may have gone meanwhile.
-	passLate
 	// cut the connection without an answer.
 	cut
 	// conflict, tooMany and broken answer by 409, 429 with Retry-After, and 500.
@@ -141,11 +139,7 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, onward http.Handle
 	before, after := p.hooks.before, p.hooks.after
 	p.mu.Unlock()
 	if before != nil {
-		switch f := before(seen); f {
-		case pass:
-		case passLate:
-			r = r.WithContext(context.WithoutCancel(r.Context()))
-		default:
+		if f := before(seen); f != pass {
 			refuse(w, f)
 			return
 		}
