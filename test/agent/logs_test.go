@@ -89,7 +89,7 @@ func outOfPIDs() string {
 
 func TestLinesOfTheKubeletBecomeAConditionAndGoAgain(t *testing.T) {
 	t.Parallel()
-	s := begin(t, "pids")
+	s := begin(t, "klines")
 	root := t.TempDir()
 	require.NoError(t, os.MkdirAll(filepath.Join(root, "var", "log"), 0o755))
 	for _, real := range []string{"proc", "sys", "dev"} {

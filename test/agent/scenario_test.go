@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -41,10 +42,17 @@ type scenario struct {
 	record  *record
 }
 
-// begin makes a node and a machine. The name has at most six letters.
+// begun are the names of the scenarios: they run side by side, and one that took another's name would end its node.
+var begun sync.Map
+
+// begin makes a node and a machine. The name has at most six letters, and no other scenario has it.
 func begin(t *testing.T, name string) *scenario {
 	t.Helper()
 	needCluster(t)
+	if other, taken := begun.LoadOrStore(name, t.Name()); taken {
+		t.Fatalf("%s has the name %q already: give this scenario another", other, name)
+	}
+	t.Cleanup(func() { begun.Delete(name) })
 	ctx, cancel := context.WithTimeout(context.Background(), 6*time.Minute)
 	s := &scenario{T: t, ctx: ctx, c: shared, name: name}
 	t.Cleanup(func() {
