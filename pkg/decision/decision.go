@@ -24,6 +24,7 @@ const (
 	BlockerPolicyInvalid     BlockerReason = "PolicyInvalid"     // the policy cannot be used as written
 	BlockerPaused            BlockerReason = "Paused"            // the policy is Paused
 	BlockerAllPaused         BlockerReason = "AllPaused"         // a RepairPause stops all repairs
+	BlockerZonePaused        BlockerReason = "ZonePaused"        // a RepairPause stops the repairs in the node's zone
 	BlockerNodePoolPaused    BlockerReason = "NodePoolPaused"    // autorepair.sh/pause on the NodePool
 	BlockerDryRun            BlockerReason = "DryRun"            // the policy is DryRun
 	BlockerVeto              BlockerReason = "Vetoed"            // karpenter.sh/do-not-repair on the Node
@@ -128,7 +129,7 @@ type Karpenter struct {
 // Input is everything that a decision rests on.
 type Input struct {
 	Now time.Time
-	// Pauses of all repairs, those that have ended included.
+	// Pauses of all repairs, or of those in some zones; those that have ended included.
 	Pauses    []Stop
 	Nodes     []Node
 	NodePools map[string]NodePool

@@ -7,6 +7,7 @@ type gate func(*index, *candidate) []Blocker
 var gates = []gate{
 	gatePolicy,             // toleration, no policy, conflict, invalid, Paused, DryRun
 	gateAllPaused,          // somebody stopped everything
+	gateZonePaused,         // or all in the node's zone
 	gatePoolPaused,         // or the NodePool
 	gateVeto,               // or said no to this node
 	gateRegistered,         // Karpenter's registration timeout owns what never registered

@@ -122,6 +122,24 @@ func TestGates(t *testing.T) {
 		"a RepairPause that has ended stops nothing": {
 			in: input(one(), func(in *Input) { in.Pauses = []Stop{{What: "x", Until: ago(time.Second)}} }),
 		},
+		"a RepairPause of the node's zone stops its repair": {
+			in: input(one(func(n *Node) { n.Zone = "zone-b" }), func(in *Input) {
+				in.Pauses = []Stop{{What: `RepairPause "shift"`, Zones: []string{"zone-a", "zone-b"}, Until: noon.Add(time.Hour), LiftedBy: "x"}}
+			}),
+			want: want{{
+				Reason:  BlockerZonePaused,
+				Message: `repairs in zone zone-b are stopped by RepairPause "shift" until 2026-01-02T13:00:00Z`,
+				RetryAt: noon.Add(time.Hour), LiftedBy: "x",
+			}},
+		},
+		"a RepairPause of another zone stops nothing here": {
+			in: input(one(func(n *Node) { n.Zone = "zone-c" }), func(in *Input) {
+				in.Pauses = []Stop{{What: "x", Zones: []string{"zone-a", "zone-b"}}}
+			}),
+		},
+		"a node whose zone is not known is in none that is paused": {
+			in: input(one(), func(in *Input) { in.Pauses = []Stop{{What: "x", Zones: []string{"zone-a"}}} }),
+		},
 		"a pause of the NodePool blocks": {
 			in: input(one(), func(in *Input) {
 				in.NodePools["default"] = NodePool{Object: pool("default"), Pauses: []Stop{{What: "annotation autorepair.sh/pause on NodePool default", LiftedBy: "x"}}}

@@ -37,7 +37,8 @@ func requireOneAnswerEach(t *rapid.T, in Input, got Result) {
 		require.NotEmpty(t, d.Node.Verdict.Judgements)
 		if d.Admitted {
 			require.True(t, d.Node.Verdict.Deciding != nil && (d.Node.Verdict.Unhealthy || d.Node.Requested))
-			for _, stops := range [][]Stop{in.Pauses, in.NodePools[d.Node.NodePool].Pauses, d.Node.Vetoes} {
+			pauses := slices.DeleteFunc(slices.Clone(in.Pauses), func(s Stop) bool { return len(s.Zones) > 0 && !slices.Contains(s.Zones, d.Node.Zone) })
+			for _, stops := range [][]Stop{pauses, in.NodePools[d.Node.NodePool].Pauses, d.Node.Vetoes} {
 				require.False(t, slices.ContainsFunc(stops, func(s Stop) bool { return s.Active(in.Now) }), "somebody has stopped it")
 			}
 			require.NotEqual(t, v1alpha1.ModePaused, ModeAt(d.Node.Verdict.Policy, in.Now))
@@ -178,6 +179,9 @@ func drawInput(t *rapid.T) Input {
 		in.NodePools[name] = NodePool{Object: pool(name, options...), Pauses: drawStops(t, 10)}
 	}
 	in.Pauses = drawStops(t, 10)
+	for i := range in.Pauses {
+		in.Pauses[i].Zones = rapid.SampledFrom([][]string{nil, {"z1"}, {"z1", "z2"}}).Draw(t, "zones")
+	}
 	for i := range rapid.IntRange(0, 14).Draw(t, "size") {
 		in.Nodes = append(in.Nodes, drawNode(t, fmt.Sprintf("n%d", i)))
 	}

@@ -24,7 +24,7 @@ func Recheck(in Input, nodeClaim types.UID) []Blocker {
 			out = append(out, b)
 		}
 	}
-	for _, g := range []gate{gateAllPaused, gatePoolPaused, gateVeto, gatePoolExists, gateBudgetStillThere, gateReadable} {
+	for _, g := range []gate{gateAllPaused, gateZonePaused, gatePoolPaused, gateVeto, gatePoolExists, gateBudgetStillThere, gateReadable} {
 		out = append(out, g(ix, c)...)
 	}
 	return out

@@ -3,9 +3,11 @@ package decision
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/samber/lo"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -20,6 +22,8 @@ type Stop struct {
 	By string
 	// Why, in the words of who set it; empty where nothing was said.
 	Why string
+	// Zones that it is for; empty: it is for every zone.
+	Zones []string
 	// Until is when it ends by itself; zero where it does not.
 	Until time.Time
 	// Problem is what is wrong with how it is written, and what to write instead. Such a stop has no end.
@@ -113,8 +117,26 @@ func blockersOf(stops []Stop, now time.Time, reason BlockerReason, verb string) 
 }
 
 // gateAllPaused closes while somebody has stopped all repairs.
-func gateAllPaused(ix *index, _ *candidate) []Blocker {
-	return blockersOf(ix.in.Pauses, ix.in.Now, BlockerAllPaused, "all repairs are stopped by")
+func gateAllPaused(ix *index, _ *candidate) []Blocker { return ofAll(ix.in) }
+
+// gateZonePaused closes while somebody has stopped the repairs in the node's zone.
+func gateZonePaused(ix *index, c *candidate) []Blocker { return ofZone(ix.in, c.node.Zone) }
+
+func ofAll(in Input) []Blocker {
+	everywhere := lo.Filter(in.Pauses, func(s Stop, _ int) bool { return len(s.Zones) == 0 })
+	return blockersOf(everywhere, in.Now, BlockerAllPaused, "all repairs are stopped by")
+}
+
+func ofZone(in Input, zone string) []Blocker {
+	here := lo.Filter(in.Pauses, func(s Stop, _ int) bool { return slices.Contains(s.Zones, zone) })
+	return blockersOf(here, in.Now, BlockerZonePaused, fmt.Sprintf("repairs in zone %s are stopped by", zone))
+}
+
+// PausedZones gives the zones in which nothing is to be repaired or launched at now, in order.
+func PausedZones(pauses []Stop, now time.Time) []string {
+	zones := lo.FlatMap(pauses, func(s Stop, _ int) []string { return lo.Ternary(s.Active(now), s.Zones, nil) })
+	slices.Sort(zones)
+	return slices.Compact(zones)
 }
 
 // gatePoolPaused closes while somebody has stopped the repairs of the NodePool.
@@ -151,12 +173,13 @@ func ModeAt(policy *v1alpha1.RepairPolicy, now time.Time) v1alpha1.Mode {
 // Stops gives what people have said against the repair of a NodeClaim, and nothing else: pauses and vetoes that hold. A
 // NodeClaim that is not in the Input has only those of all.
 func Stops(in Input, nodeClaim types.UID) []Blocker {
-	out := blockersOf(in.Pauses, in.Now, BlockerAllPaused, "all repairs are stopped by")
+	out := ofAll(in)
 	for i := range in.Nodes {
 		node := &in.Nodes[i]
 		if node.NodeClaimUID != nodeClaim {
 			continue
 		}
+		out = append(out, ofZone(in, node.Zone)...)
 		out = append(out, blockersOf(in.NodePools[node.NodePool].Pauses, in.Now, BlockerNodePoolPaused, "repairs of the NodePool are stopped by")...)
 		out = append(out, blockersOf(node.Vetoes, in.Now, BlockerVeto, "vetoed by")...)
 		if policy := node.Verdict.Policy; policy != nil && policy.Spec.Mode == v1alpha1.ModePaused {

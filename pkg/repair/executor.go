@@ -31,6 +31,8 @@ type Snapshot interface {
 	Refresh(ctx context.Context, reader client.Reader, in *decision.Input, nodeClaim string) error
 	// Stops gives what people have said against the repair of a NodeClaim: pauses and vetoes that hold.
 	Stops(ctx context.Context, reader client.Reader, nodeClaim, node, policy string) ([]decision.Blocker, error)
+	// PausedZones gives the zones in which nothing is to be launched now.
+	PausedZones(ctx context.Context, reader client.Reader) ([]string, error)
 }
 
 // Executor carries NodeRepairs out.

@@ -140,6 +140,9 @@ func (e *Executor) replacementInput(ctx context.Context, repair *v1alpha1.NodeRe
 		}
 		return in, "", fmt.Errorf("getting the nodepool, %w", err)
 	}
+	if in.AvoidZones, err = e.Snapshot.PausedZones(ctx, e.Client); err != nil {
+		return in, "", err
+	}
 	conditions := in.NodePool.StatusConditions()
 	if !conditions.Root().IsTrue() || conditions.Get(karpv1.ConditionTypeNodeRegistrationHealthy).IsFalse() {
 		return in, fmt.Sprintf("NodePool %q is not ready: %s", in.NodePool.Name, conditions.Root().Message), nil

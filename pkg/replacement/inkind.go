@@ -56,6 +56,8 @@ type Input struct {
 	// Keep are those of Widened that the replacement shares at any width: pods that have to move could not run,
 	// or reach their volumes, on a node without them.
 	Keep []string
+	// AvoidZones are zones in which nothing should be launched now; they are avoided where that leaves another.
+	AvoidZones []string
 }
 
 // InKind makes a NodeClaim from the current template of the NodePool, narrowed to what the old node was. Where the
@@ -112,6 +114,7 @@ func narrow(in Input, labels map[string]string) scheduling.Requirements {
 			intersect(requirements, key, value)
 		}
 	}
+	avoid(requirements, corev1.LabelTopologyZone, in.AvoidZones)
 	if types := instanceTypes(in, requirements); len(types) > 0 {
 		intersect(requirements, corev1.LabelInstanceTypeStable, types...)
 	}
@@ -156,6 +159,18 @@ func instanceTypes(in Input, template scheduling.Requirements) []string {
 		}
 	}
 	return types
+}
+
+// avoid excludes values of a label, unless that would leave nothing.
+func avoid(requirements scheduling.Requirements, key string, values []string) {
+	if len(values) == 0 {
+		return
+	}
+	others := scheduling.NewRequirement(key, corev1.NodeSelectorOpNotIn, values...)
+	if requirements.Has(key) && requirements.Get(key).Intersection(others).Len() == 0 {
+		return
+	}
+	requirements.Add(others)
 }
 
 // intersect narrows a requirement to the values, unless that would leave nothing, or fewer values than the NodePool

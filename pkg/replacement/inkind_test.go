@@ -95,6 +95,33 @@ func TestEachWidthGoesFurther(t *testing.T) {
 	}
 }
 
+func TestZonesInWhichNothingShouldBeLaunchedAreAvoided(t *testing.T) {
+	zones := requirement(corev1.LabelTopologyZone, "zone-a", "zone-b")
+	shifted := func(zones ...string) func(*Input) { return func(in *Input) { in.AvoidZones = zones } }
+	for sentence, test := range map[string]struct {
+		shifted []string
+		options []func(*Input)
+		want    []string
+	}{
+		"where the NodePool has another":                     {shifted: []string{"zone-b"}, want: []string{"zone-a"}},
+		"not where the NodePool has no other":                {shifted: []string{"zone-a", "zone-b"}, want: []string{"zone-a", "zone-b"}},
+		"not where volumes of the pods are there":            {shifted: []string{"zone-a"}, options: []func(*Input){func(in *Input) { in.Keep = []string{corev1.LabelTopologyZone} }}, want: []string{"zone-a"}},
+		"in vain where the zone is none of the NodePool's":   {shifted: []string{"zone-z"}, want: []string{"zone-a", "zone-b"}},
+		"no zone is avoided where none is shifted from work": {want: []string{"zone-a", "zone-b"}},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			claim, err := InKind(input(append(test.options, asks(zones), width(AnyZoneWidth), shifted(test.shifted...))...))
+			require.NoError(t, err)
+			require.ElementsMatch(t, test.want, values(claim, corev1.LabelTopologyZone))
+		})
+	}
+	claim, err := InKind(input(width(AnyZoneWidth), shifted("zone-b")))
+	require.NoError(t, err)
+	require.Contains(t, claim.Spec.Requirements, karpv1.NodeSelectorRequirementWithMinValues{
+		Key: corev1.LabelTopologyZone, Operator: corev1.NodeSelectorOpNotIn, Values: []string{"zone-b"},
+	}, "a NodePool that names no zones has all others")
+}
+
 func TestWhatPodsNeedIsKeptHoweverWide(t *testing.T) {
 	own := requirement(corev1.LabelInstanceTypeStable, "m5.large", "c5.large")
 	keep := func(keys ...string) func(*Input) { return func(in *Input) { in.Keep = keys } }

@@ -79,7 +79,9 @@ func (g *Gatherer) Stops(ctx context.Context, reader client.Reader, nodeClaim, n
 	if err != nil {
 		return nil, err
 	}
-	entry := decision.Node{NodeClaimUID: claim.UID, NodePool: claim.Labels[karpv1.NodePoolLabelKey]}
+	entry := decision.Node{
+		NodeClaimUID: claim.UID, NodePool: claim.Labels[karpv1.NodePoolLabelKey], Zone: claim.Labels[corev1.LabelTopologyZone],
+	}
 	var known *corev1.Node
 	n := &corev1.Node{}
 	found, err := find(ctx, reader, node, n)
@@ -99,6 +101,12 @@ func (g *Gatherer) Stops(ctx context.Context, reader client.Reader, nodeClaim, n
 	}
 	in.Nodes = []decision.Node{entry}
 	return decision.Stops(in, claim.UID), nil
+}
+
+// PausedZones gives the zones in which people, or what watches over zones, want nothing launched now.
+func (g *Gatherer) PausedZones(ctx context.Context, reader client.Reader) ([]string, error) {
+	stops, err := pauses(ctx, reader)
+	return decision.PausedZones(stops, g.clock.Now()), err
 }
 
 // find reads an object by name; false where there is none, or the name is empty.

@@ -15,7 +15,7 @@ import (
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/decision"
 )
 
-// pauses lists the RepairPauses, of which each stops all repairs.
+// pauses lists the RepairPauses, of which each stops all repairs, or those in some zones.
 func pauses(ctx context.Context, reader client.Reader) ([]decision.Stop, error) {
 	list := &v1alpha1.RepairPauseList{}
 	if err := reader.List(ctx, list); err != nil {
@@ -27,7 +27,7 @@ func pauses(ctx context.Context, reader client.Reader) ([]decision.Stop, error) 
 		until, problem := decision.StopUntil("spec.until", pause.Spec.Until)
 		found = append(found, decision.Stop{
 			What: fmt.Sprintf("RepairPause %q", pause.Name), By: decision.SetBy(pause.ManagedFields, ""), Why: pause.Spec.Reason,
-			Until: until, Problem: problem, LiftedBy: "kubectl delete repairpause " + pause.Name,
+			Zones: pause.Spec.Zones, Until: until, Problem: problem, LiftedBy: "kubectl delete repairpause " + pause.Name,
 		})
 	}
 	return found, nil

@@ -12,18 +12,29 @@ type RepairPauseSpec struct {
 	// +optional
 	Until string `json:"until,omitempty"`
 
+	// zones that the pause is for, as the Nodes' label topology.kubernetes.io/zone names them: the repairs of nodes in
+	// them stop, and no replacement is made in them. Absent: all repairs stop.
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=63
+	// +optional
+	Zones []string `json:"zones,omitempty"`
+
 	// reason is for those who find their nodes unrepaired: what is going on, and whom to ask.
 	// +kubebuilder:validation:MaxLength=256
 	// +optional
 	Reason string `json:"reason,omitempty"`
 }
 
-// RepairPause stops all repairs in the cluster while it exists, or until its time has come: nothing new starts, and
-// what has been fenced but not yet terminated is let go. Any of several is enough.
+// RepairPause stops all repairs in the cluster, or in some zones, while it exists, or until its time has come: nothing
+// new starts, and what has been fenced but not yet terminated is let go. Any of several is enough.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:scope=Cluster,shortName=rpause,categories=autorepair
 // +kubebuilder:printcolumn:name="Until",type=string,JSONPath=`.spec.until`
+// +kubebuilder:printcolumn:name="Zones",type=string,JSONPath=`.spec.zones`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.spec.reason`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type RepairPause struct {
