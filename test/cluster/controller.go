@@ -9,7 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
+	"slices"
 	"time"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -21,14 +21,14 @@ import (
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/crds"
 )
 
-// ServiceAccount that the manifests give the controller.
+// ServiceAccount that the chart gives the controller.
 var ServiceAccount = client.ObjectKey{Namespace: "autorepair", Name: "autorepair-controller"}
 
-// manifests that an installation applies, but for the Deployment, the DaemonSet and the default policy: the tests run
-// controller and agents as processes, and bring policies of their own.
-var manifests = []string{
-	"00-namespace.yaml", "serviceaccount.yaml", "clusterrole.yaml", "clusterrolebinding.yaml", "role.yaml", "rolebinding.yaml",
-	"agent-serviceaccount.yaml", "agent-clusterrole.yaml", "agent-clusterrolebinding.yaml", "agent-admission.yaml",
+// installed are the kinds of the chart that Install applies: namespaces, rights, and the lock of the leader. The tests
+// run controller and agents as processes, and bring policies of their own.
+var installed = []string{
+	"Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding",
+	"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding",
 }
 
 // Install applies the CRDs and the rights of the controller and of the agents, and waits until the CRDs are served.
@@ -36,9 +36,19 @@ func (c *Cluster) Install(ctx context.Context) error {
 	if err := c.InstallCRDs(ctx); err != nil {
 		return err
 	}
-	for _, file := range manifests {
-		if err := c.ApplyManifest(ctx, file); err != nil {
-			return err
+	rendered, err := RenderChart(ctx)
+	if err != nil {
+		return err
+	}
+	if err := c.EnsureNamespace(ctx, ServiceAccount.Namespace); err != nil {
+		return err
+	}
+	for _, object := range rendered {
+		if !slices.Contains(installed, object.GetKind()) {
+			continue
+		}
+		if err := c.applyObject(ctx, object); err != nil {
+			return fmt.Errorf("applying %s %s of the chart, %w", object.GetKind(), object.GetName(), err)
 		}
 	}
 	return nil
@@ -76,36 +86,16 @@ func (c *Cluster) InstallCRDs(ctx context.Context) error {
 	})
 }
 
-// ApplyManifest applies one file of charts/autorepair/manifests.
-func (c *Cluster) ApplyManifest(ctx context.Context, file string) error {
-	root, err := Root()
-	if err != nil {
-		return err
+func (c *Cluster) apply(ctx context.Context, text []byte) error {
+	object := &unstructured.Unstructured{}
+	if err := yaml.Unmarshal(text, &object.Object); err != nil {
+		return fmt.Errorf("reading YAML, %w", err)
 	}
-	text, err := os.ReadFile(filepath.Join(root, "charts", "autorepair", "manifests", file))
-	if err != nil {
-		return fmt.Errorf("reading manifest, %w", err)
-	}
-	if err := c.apply(ctx, text); err != nil {
-		return fmt.Errorf("applying %s, %w", file, err)
-	}
-	return nil
+	return c.applyObject(ctx, object)
 }
 
-func (c *Cluster) apply(ctx context.Context, text []byte) error {
-	for _, document := range strings.Split(string(text), "\n---\n") {
-		object := &unstructured.Unstructured{}
-		if err := yaml.Unmarshal([]byte(document), &object.Object); err != nil {
-			return fmt.Errorf("reading YAML, %w", err)
-		}
-		if len(object.Object) == 0 {
-			continue
-		}
-		if err := c.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(object), client.FieldOwner("autorepair-install"), client.ForceOwnership); err != nil {
-			return err //nolint:wrapcheck // the caller names the file
-		}
-	}
-	return nil
+func (c *Cluster) applyObject(ctx context.Context, object *unstructured.Unstructured) error {
+	return c.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(object), client.FieldOwner("autorepair-install"), client.ForceOwnership) //nolint:wrapcheck // the caller names it
 }
 
 // Controller is a running controller process.
