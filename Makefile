@@ -96,10 +96,12 @@ localcluster: ## Build the local cluster: etcd, Kubernetes, kwok, an unmodified 
 	@cd tools/localcluster && go build -o $(LOCALCLUSTER) .
 
 .PHONY: generate
-generate: ## Regenerate CRDs, deepcopy and the reason catalogue
+generate: ## Regenerate CRDs, deepcopy, the reason catalogue, the schemas and READMEs of the charts
 	@go generate ./pkg/...
 	@$(TOOL) controller-gen object paths=./pkg/apis/... crd output:crd:dir=pkg/apis/crds
 	@rm -f charts/autorepair-crd/files/*.yaml && cp pkg/apis/crds/*.yaml charts/autorepair-crd/files/
+	@go run ./charts/internal/schema charts/autorepair charts/autorepair-crd
+	@$(TOOL) helm-docs --log-level=error --chart-search-root=charts --sort-values-order=file
 
 .PHONY: lint
 lint: ## Run the linters
