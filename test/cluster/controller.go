@@ -27,7 +27,7 @@ var ServiceAccount = client.ObjectKey{Namespace: "autorepair", Name: "autorepair
 // installed are the kinds of the chart that Install applies: namespaces, rights, and the lock of the leader. The tests
 // run controller and agents as processes, and bring policies of their own.
 var installed = []string{
-	"Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding",
+	"Namespace", "Lease", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding",
 	"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding",
 }
 
@@ -44,7 +44,7 @@ func (c *Cluster) Install(ctx context.Context) error {
 		return err
 	}
 	for _, object := range rendered {
-		if !slices.Contains(installed, object.GetKind()) {
+		if _, hook := object.GetAnnotations()["helm.sh/hook"]; hook || !slices.Contains(installed, object.GetKind()) {
 			continue
 		}
 		if err := c.applyObject(ctx, object); err != nil {

@@ -24,6 +24,17 @@ Names are fixed: everything here holds for a whole cluster, and two of them woul
 {{- include "autorepair.labels" (dict "root" . "name" (include "autorepair.agent.name" .)) -}}
 {{- end -}}
 
+{{- /* The hook that cleans up before an uninstall: there for that time only. Takes its weight. */ -}}
+{{- define "autorepair.cleanup.name" -}}autorepair-cleanup{{- end -}}
+{{- define "autorepair.cleanup.labels" -}}
+{{- include "autorepair.labels" (dict "root" . "name" (include "autorepair.cleanup.name" .)) -}}
+{{- end -}}
+{{- define "autorepair.cleanup.hook" -}}
+helm.sh/hook: pre-delete
+helm.sh/hook-weight: {{ . | quote }}
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end -}}
+
 {{- /* What Deployment, DaemonSet, Services and the like select pods by; it cannot be changed by an upgrade. */ -}}
 {{- define "autorepair.controller.selector" -}}
 app.kubernetes.io/name: {{ include "autorepair.controller.name" . }}
