@@ -19,7 +19,7 @@ demo: build helm localcluster ## The main job on an embedded local cluster: node
 	@$(BIN)/demo $(DEMO_FLAGS)
 
 .PHONY: test
-test: packages test-unit test-machine test-localcluster test-cluster ## All tests
+test: packages helm test-unit test-machine test-localcluster test-cluster ## All tests
 
 .PHONY: test-unit
 test-unit: ## Tests that need neither a cluster nor a machine to break (seconds, once compiled)

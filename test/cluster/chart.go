@@ -22,13 +22,23 @@ var ErrNoHelm = errors.New("helm is not built: run make helm")
 // Rendered are the objects of a chart, as Helm makes them.
 type Rendered []*unstructured.Unstructured
 
-// Charts is the folder of the charts.
+// Charts is the folder of the charts. It looks at each of their files, so that Go, which knows nothing of what Helm
+// reads, does not take the result of an earlier test for good when one has changed.
 func Charts() (string, error) {
 	root, err := Root()
 	if err != nil {
 		return "", err
 	}
-	return filepath.Join(root, "charts"), nil
+	charts := filepath.Join(root, "charts")
+	if err := filepath.WalkDir(charts, func(path string, _ os.DirEntry, err error) error {
+		if err == nil {
+			_, err = os.Stat(path)
+		}
+		return err
+	}); err != nil {
+		return "", fmt.Errorf("looking at the charts, %w", err)
+	}
+	return charts, nil
 }
 
 // Helm runs bin/helm and gives its output; the error holds what it said.
@@ -49,28 +59,36 @@ func Helm(ctx context.Context, args ...string) (string, error) {
 	return out.String(), nil
 }
 
-// RenderChart renders charts/autorepair for the namespace of ServiceAccount. args are further arguments of `helm
-// template`, such as --set=agent.enabled=false.
+// RenderChart renders charts/autorepair. args are further arguments of `helm template`, such as
+// --set=agent.enabled=false.
 func RenderChart(ctx context.Context, args ...string) (Rendered, error) {
+	return Render(ctx, "autorepair", args...)
+}
+
+// Render renders a chart for the namespace of ServiceAccount, under its own name.
+func Render(ctx context.Context, chart string, args ...string) (Rendered, error) {
 	charts, err := Charts()
 	if err != nil {
 		return nil, err
 	}
-	text, err := Helm(ctx, append([]string{"template", "autorepair", filepath.Join(charts, "autorepair"), "--namespace", ServiceAccount.Namespace}, args...)...)
+	text, err := Helm(ctx, append([]string{"template", chart, filepath.Join(charts, chart), "--namespace", ServiceAccount.Namespace}, args...)...)
 	if err != nil {
 		return nil, err
 	}
-	var rendered Rendered
-	decoder := utilyaml.NewYAMLOrJSONDecoder(strings.NewReader(text), 4096)
-	for {
+	return readObjects(strings.NewReader(text))
+}
+
+func readObjects(text io.Reader) ([]*unstructured.Unstructured, error) {
+	var objects []*unstructured.Unstructured
+	for decoder := utilyaml.NewYAMLOrJSONDecoder(text, 4096); ; {
 		object := &unstructured.Unstructured{}
 		if err := decoder.Decode(&object.Object); errors.Is(err, io.EOF) {
-			return rendered, nil
+			return objects, nil
 		} else if err != nil {
-			return nil, fmt.Errorf("reading what helm rendered, %w", err)
+			return nil, fmt.Errorf("reading YAML, %w", err)
 		}
 		if len(object.Object) > 0 {
-			rendered = append(rendered, object)
+			objects = append(objects, object)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io/fs"
@@ -16,7 +17,6 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/yaml"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/crds"
 )
@@ -47,26 +47,43 @@ func (c *Cluster) Install(ctx context.Context) error {
 		if _, hook := object.GetAnnotations()["helm.sh/hook"]; hook || !slices.Contains(installed, object.GetKind()) {
 			continue
 		}
-		if err := c.applyObject(ctx, object); err != nil {
+		if err := c.apply(ctx, object); err != nil {
 			return fmt.Errorf("applying %s %s of the chart, %w", object.GetKind(), object.GetName(), err)
 		}
 	}
 	return nil
 }
 
-// InstallCRDs applies the CRDs and waits until they are served.
-func (c *Cluster) InstallCRDs(ctx context.Context) error {
+// Definitions are our CustomResourceDefinitions, in the order of their names.
+func Definitions() ([]*unstructured.Unstructured, error) {
 	files, err := fs.Glob(crds.FS, "*.yaml")
 	if err != nil {
-		return fmt.Errorf("listing CRDs, %w", err)
+		return nil, fmt.Errorf("listing CRDs, %w", err)
 	}
+	var definitions []*unstructured.Unstructured
 	for _, file := range files {
 		text, err := crds.FS.ReadFile(file)
 		if err != nil {
-			return fmt.Errorf("reading %s, %w", file, err)
+			return nil, fmt.Errorf("reading %s, %w", file, err)
 		}
-		if err := c.apply(ctx, text); err != nil {
-			return fmt.Errorf("applying %s, %w", file, err)
+		objects, err := readObjects(bytes.NewReader(text))
+		if err != nil {
+			return nil, fmt.Errorf("reading %s, %w", file, err)
+		}
+		definitions = append(definitions, objects...)
+	}
+	return definitions, nil
+}
+
+// InstallCRDs applies the CRDs and waits until they are served.
+func (c *Cluster) InstallCRDs(ctx context.Context) error {
+	definitions, err := Definitions()
+	if err != nil {
+		return err
+	}
+	for _, definition := range definitions {
+		if err := c.apply(ctx, definition); err != nil {
+			return fmt.Errorf("applying CRD %s, %w", definition.GetName(), err)
 		}
 	}
 	return wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, 30*time.Second, true, func(ctx context.Context) (bool, error) {
@@ -82,19 +99,11 @@ func (c *Cluster) InstallCRDs(ctx context.Context) error {
 				}
 			}
 		}
-		return established == len(files), nil
+		return established == len(definitions), nil
 	})
 }
 
-func (c *Cluster) apply(ctx context.Context, text []byte) error {
-	object := &unstructured.Unstructured{}
-	if err := yaml.Unmarshal(text, &object.Object); err != nil {
-		return fmt.Errorf("reading YAML, %w", err)
-	}
-	return c.applyObject(ctx, object)
-}
-
-func (c *Cluster) applyObject(ctx context.Context, object *unstructured.Unstructured) error {
+func (c *Cluster) apply(ctx context.Context, object *unstructured.Unstructured) error {
 	return c.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(object), client.FieldOwner("autorepair-install"), client.ForceOwnership) //nolint:wrapcheck // the caller names it
 }
 
