@@ -2,6 +2,7 @@
 Names are fixed: everything here holds for a whole cluster, and two of them would repair each other's nodes.
 */ -}}
 {{- define "autorepair.controller.name" -}}autorepair-controller{{- end -}}
+{{- define "autorepair.aws.name" -}}autorepair-controller-aws{{- end -}}
 {{- define "autorepair.agent.name" -}}autorepair-agent{{- end -}}
 {{- define "autorepair.agent.namespace" -}}{{ .Values.agent.namespace.name }}{{- end -}}
 
@@ -19,6 +20,9 @@ Names are fixed: everything here holds for a whole cluster, and two of them woul
 
 {{- define "autorepair.controller.labels" -}}
 {{- include "autorepair.labels" (dict "root" . "name" (include "autorepair.controller.name" .)) -}}
+{{- end -}}
+{{- define "autorepair.aws.labels" -}}
+{{- include "autorepair.labels" (dict "root" . "name" (include "autorepair.aws.name" .)) -}}
 {{- end -}}
 {{- define "autorepair.agent.labels" -}}
 {{- include "autorepair.labels" (dict "root" . "name" (include "autorepair.agent.name" .)) -}}
@@ -38,6 +42,9 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- /* What Deployment, DaemonSet, Services and the like select pods by; it cannot be changed by an upgrade. */ -}}
 {{- define "autorepair.controller.selector" -}}
 app.kubernetes.io/name: {{ include "autorepair.controller.name" . }}
+{{- end -}}
+{{- define "autorepair.aws.selector" -}}
+app.kubernetes.io/name: {{ include "autorepair.aws.name" . }}
 {{- end -}}
 {{- define "autorepair.agent.selector" -}}
 app.kubernetes.io/name: {{ include "autorepair.agent.name" . }}

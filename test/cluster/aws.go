@@ -1,0 +1,55 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// StartControllerAWS runs bin/controller-aws with the rights that the chart gives it, and with env, which is to keep it
+// from AWS; it waits until it is ready.
+func (c *Cluster) StartControllerAWS(ctx context.Context, env []string, args ...string) (*Program, error) {
+	account := client.ObjectKey{Namespace: ServiceAccount.Namespace, Name: ServiceAccount.Name + "-aws"}
+	rendered, err := RenderChart(ctx, "--set=aws.enabled=true", "--set=aws.clusterARN=arn:aws:eks:us-east-1:111122223333:cluster/mine")
+	if err != nil {
+		return nil, err
+	}
+	for _, object := range rendered {
+		if object.GetName() != account.Name || object.GetKind() == "Deployment" {
+			continue
+		}
+		if err := c.apply(ctx, object); err != nil {
+			return nil, fmt.Errorf("applying %s %s of the chart, %w", object.GetKind(), object.GetName(), err)
+		}
+	}
+	kubeconfig, err := c.kubeconfigOf(ctx, account, kubeconfigOptions{path: filepath.Join(c.Dir, "controller-aws.kubeconfig")})
+	if err != nil {
+		return nil, err
+	}
+	binary, err := Binary("controller-aws")
+	if err != nil {
+		return nil, err
+	}
+	_, probes, err := twoFreePorts()
+	if err != nil {
+		return nil, err
+	}
+	args = append([]string{
+		fmt.Sprintf("--health-probe-bind-address=127.0.0.1:%d", probes), "--leader-election-namespace=" + account.Namespace,
+	}, args...)
+	cmd := exec.Command(binary, args...) //nolint:gosec // our own program
+	cmd.Env = append(append(os.Environ(), env...), "KUBECONFIG="+kubeconfig)
+	return startProgram(ctx, "controller-aws", filepath.Join(c.Dir, "logs", "controller-aws.log"), cmd, here, func(context.Context) bool {
+		response, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/readyz", probes)) //nolint:noctx // our own port
+		if err != nil {
+			return false // not up yet
+		}
+		defer response.Body.Close() //nolint:errcheck // nothing was written
+		return response.StatusCode == http.StatusOK
+	})
+}
