@@ -19,7 +19,7 @@ demo: build localcluster ## The main job on an embedded local cluster: nodes bre
 	@$(BIN)/demo $(DEMO_FLAGS)
 
 .PHONY: test
-test: packages test-unit test-machine test-localcluster test-cluster ## All tests
+test: packages test-unit test-machine test-images test-localcluster test-cluster ## All tests
 
 .PHONY: test-unit
 test-unit: ## Tests that need neither a cluster nor a machine to break (seconds, once compiled)
@@ -46,7 +46,12 @@ packages: ## Install the Debian packages that tests make faults with, where they
 	fi
 
 # Real filesystems, firewall rules, containerd, D-Bus, a real journal.
-PACKAGES = iproute2 xfsprogs e2fsprogs squashfs-tools mount nftables iptables containerd dbus systemd systemd-journal-remote
+PACKAGES = iproute2 xfsprogs e2fsprogs squashfs-tools mount nftables iptables containerd runc containernetworking-plugins dbus systemd systemd-journal-remote
+
+.PHONY: test-images
+test-images: ## Tests of the images: the same bytes twice, both architectures, materials
+	@echo "==> tests of the images (the first time compiles the agent for arm64: about 2 minutes on two cores)"
+	@cd tools/image && go test ./...
 
 .PHONY: test-localcluster
 test-localcluster: localcluster ## Tests of tools/localcluster itself
@@ -82,6 +87,11 @@ build: ## Build the controller, the agent and the programs of the tests into bin
 	@mkdir -p $(BIN)
 	@go build -o $(BIN)/ ./cmd/controller ./test/demo ./test/bench ./test/inside/karpenter-with-method
 	@CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o $(BIN)/agent ./cmd/agent
+
+.PHONY: images
+images: ## Build the container images into bin/images/: make images VERSION=v1.2.3 IMAGES="controller agent" ARCH=amd64
+	@echo "==> building images (the first time compiles all for each architecture: about ten minutes on two cores)"
+	@cd tools/image && go run . --root=../.. --out=$(BIN)/images --version=$(VERSION) $(if $(ARCH),--arch=$(ARCH)) $(IMAGES)
 
 .PHONY: localcluster
 localcluster: ## Build the local cluster: etcd, Kubernetes, kwok, an unmodified Karpenter
