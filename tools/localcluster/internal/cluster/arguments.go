@@ -51,6 +51,9 @@ func apiServerArguments(c *Cluster) []string {
 		"--service-account-key-file=" + files.ServiceAccountKey,
 		"--service-account-signing-key-file=" + files.ServiceAccountKey,
 		"--allow-privileged=true",
+		"--kubelet-client-certificate=" + files.KubeletClientCertificate,
+		"--kubelet-client-key=" + files.KubeletClientKey,
+		"--kubelet-preferred-address-types=InternalIP",
 	}
 }
 

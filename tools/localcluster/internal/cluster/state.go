@@ -31,6 +31,7 @@ type state struct {
 	Ports     map[string]int            `json:"ports,omitempty"`
 	Processes map[string]process.Record `json:"processes,omitempty"`
 	Karpenter KarpenterSettings         `json:"karpenter"`
+	RealNode  *RealNodeSettings         `json:"realNode,omitempty"`
 }
 
 func (c *Cluster) statePath() string { return filepath.Join(c.Directory, "state.json") }
