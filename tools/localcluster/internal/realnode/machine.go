@@ -179,7 +179,8 @@ func (n Node) makeLinks() error {
 		return nil
 	}
 	for _, args := range [][]string{
-		{"link", "add", link, "type", "dummy"},
+		// A bridge without ports: every kernel that pods can be bridged on has one, and not all have dummies.
+		{"link", "add", link, "type", "bridge"},
 		{"link", "set", link, "alias", n.Owner},
 		{"address", "add", Address + "/32", "dev", link},
 		{"address", "add", ServiceAddress + "/32", "dev", link},
