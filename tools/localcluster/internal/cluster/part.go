@@ -17,7 +17,7 @@ const (
 	Scheduler         = linked.Scheduler
 	Kwok              = "kwok"
 	Karpenter         = "karpenter"
-	Containerd        = linked.Containerd
+	Containerd        = "containerd"
 	Kubelet           = linked.Kubelet
 	Service           = linked.Service
 )
@@ -85,7 +85,7 @@ var parts = []part{
 		environment: karpenterEnvironment,
 	},
 	{
-		name: Containerd, grace: 5 * time.Second, ofNode: true,
+		name: Containerd, grace: 5 * time.Second, ofNode: true, linked: linked.InNode,
 		arguments: containerdProgram,
 	},
 	{
@@ -93,7 +93,7 @@ var parts = []part{
 		arguments: serviceProgram,
 	},
 	{
-		name: Kubelet, grace: 5 * time.Second, ofNode: true, linked: linked.EnterNode,
+		name: Kubelet, grace: 5 * time.Second, ofNode: true, linked: linked.InNode,
 		arguments: kubeletProgram,
 	},
 }

@@ -51,17 +51,27 @@ func (c *Cluster) kubelet() realnode.Kubelet {
 	}
 }
 
-// containerdProgram makes the node's mount namespace and becomes containerd in it.
-func containerdProgram(c *Cluster) []string { return []string{c.Directory} }
+func containerdProgram(c *Cluster) []string {
+	return append(c.inNode(), c.node().ContainerdCommand()...)
+}
 
-// kubeletProgram enters that namespace and becomes the kubelet there.
 func kubeletProgram(c *Cluster) []string {
 	self, err := os.Executable()
 	if err != nil {
 		self = "/proc/self/exe"
 	}
-	pid := strconv.Itoa(c.state.Processes[Containerd].PID)
-	return append([]string{pid, self, runPart, linked.Kubelet}, c.node().KubeletArguments(c.kubelet())...)
+	return append(append(c.inNode(), self, runPart, linked.Kubelet), c.node().KubeletArguments(c.kubelet())...)
+}
+
+// inNode are the arguments with which a program is started in the node's mount namespace: that of the programs that
+// run there, or a new one where none does.
+func (c *Cluster) inNode() []string {
+	for _, name := range []string{Containerd, Kubelet} {
+		if record := c.state.Processes[name]; record.Alive(c.owner(name)) {
+			return []string{c.Directory, strconv.Itoa(record.PID)}
+		}
+	}
+	return []string{c.Directory, "0"}
 }
 
 func serviceProgram(c *Cluster) []string {

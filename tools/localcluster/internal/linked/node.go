@@ -11,30 +11,25 @@ import (
 
 // ofNode are the programs of the real node that have no command line but their arguments.
 var ofNode = map[string]func(args []string) error{
-	Containerd: becomeContainerd,
-	EnterNode:  enterNode,
-	Service:    serveService,
+	InNode:  becomeInNode,
+	Service: serveService,
 }
 
 var errArguments = errors.New("this is started by localcluster up --real-node, not by people")
 
-func becomeContainerd(args []string) error {
-	if len(args) != 1 {
+// becomeInNode takes the cluster's directory, the pid of a process in the node or 0 for a new namespace, and a command.
+func becomeInNode(args []string) error {
+	if len(args) < 3 {
 		return errArguments
 	}
-	node := realnode.In(args[0])
-	return node.Become(node.ContainerdCommand())
-}
-
-func enterNode(args []string) error {
-	if len(args) < 2 {
-		return errArguments
-	}
-	pid, err := strconv.Atoi(args[0])
+	pid, err := strconv.Atoi(args[1])
 	if err != nil {
 		return fmt.Errorf("reading the process to follow, %w", err)
 	}
-	return realnode.Enter(pid, args[1:])
+	if pid == 0 {
+		return realnode.In(args[0]).Become(args[2:])
+	}
+	return realnode.Enter(pid, args[2:])
 }
 
 func serveService(args []string) error {

@@ -33,10 +33,8 @@ const (
 	ControllerManager = "controller-manager"
 	Scheduler         = "scheduler"
 	Kubelet           = "kubelet"
-	// Containerd is Debian's, in the mount namespace of the real node, which it makes.
-	Containerd = "containerd"
-	// EnterNode becomes another program in that namespace.
-	EnterNode = "enter-node"
+	// InNode becomes another program, in the mount namespace of the real node.
+	InNode = "in-node"
 	// Service stands for the Service kubernetes.
 	Service = "service"
 )
@@ -65,7 +63,7 @@ func Run(program string, args []string) int {
 		command = kubelet.NewKubeletCommand(context.Background())
 	default:
 		_, _ = fmt.Fprintf(os.Stderr, "no program %q is linked in, use one of %s\n", program,
-			strings.Join([]string{Etcd, APIServer, ControllerManager, Scheduler, Kubelet, Containerd, EnterNode, Service}, ", "))
+			strings.Join([]string{Etcd, APIServer, ControllerManager, Scheduler, Kubelet, InNode, Service}, ", "))
 		return 2
 	}
 	command.SetArgs(args)
