@@ -35,5 +35,6 @@ func newCommand() *cobra.Command {
 		},
 	}
 	options.AddFlags(command.Flags())
+	command.AddCommand(newCleanup(command.Version))
 	return command
 }
