@@ -19,9 +19,7 @@ demo: build helm localcluster ## The main job on an embedded local cluster: node
 	@$(BIN)/demo $(DEMO_FLAGS)
 
 .PHONY: test
-test: packages test-unit test-machine test-images test-localcluster test-cluster ## All tests
-=======
-test: packages helm test-unit test-machine test-localcluster test-cluster ## All tests
+test: packages helm test-unit test-machine test-images test-localcluster test-cluster ## All tests
 
 .PHONY: test-unit
 test-unit: ## Tests that need neither a cluster nor a machine to break (seconds, once compiled)
@@ -61,7 +59,8 @@ test-localcluster: localcluster ## Tests of tools/localcluster itself
 	@cd tools/localcluster && go test ./...
 
 .PHONY: test-cluster
-test-cluster: build helm localcluster ## Tests on a real control plane, beside an unmodified Karpenter
+test-cluster: ARCH = $(shell go env GOARCH)
+test-cluster: build helm localcluster images ## Tests on a real control plane, beside an unmodified Karpenter
 	@echo "==> tests on the local cluster (about 30 minutes on two cores)"
 	@$(TOOL) gotestsum --format testname --hide-summary=output -- -p 1 -parallel 6 -timeout 25m $(TEST_FLAGS) $(CLUSTER_TESTS)
 
