@@ -21,6 +21,7 @@ import (
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/detector/cluster"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/diagnosis"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/health"
+	testcluster "github.com/autorepair-sh/karpenter-autorepair/test/cluster"
 	"github.com/autorepair-sh/karpenter-autorepair/test/docs"
 )
 
@@ -80,17 +81,7 @@ func TestDocumentedPoliciesHaveNoProblems(t *testing.T) {
 
 func TestTheAPIServerAcceptsWhatIsDocumented(t *testing.T) {
 	c := needCluster(t)
-	for _, crd := range karpapis.CRDs {
-		require.NoError(t, client.IgnoreAlreadyExists(c.Client.Create(t.Context(), crd.DeepCopy())))
-		deleteAtEnd(t, c, crd)
-		require.Eventually(t, func() bool {
-			found := &apiextensionsv1.CustomResourceDefinition{}
-			return c.Client.Get(t.Context(), client.ObjectKeyFromObject(crd), found) == nil &&
-				lo.ContainsBy(found.Status.Conditions, func(condition apiextensionsv1.CustomResourceDefinitionCondition) bool {
-					return condition.Type == apiextensionsv1.Established && condition.Status == apiextensionsv1.ConditionTrue
-				})
-		}, 30*time.Second, 100*time.Millisecond)
-	}
+	installKarpentersCRDs(t, c)
 	for _, block := range documented(t) {
 		t.Run(block.Name(), func(t *testing.T) {
 			for _, document := range objects(t, block) {
@@ -98,5 +89,20 @@ func TestTheAPIServerAcceptsWhatIsDocumented(t *testing.T) {
 				require.NoError(t, strict.Create(t.Context(), document, client.DryRunAll))
 			}
 		})
+	}
+}
+
+// installKarpentersCRDs installs them where they are not there yet; they stay.
+func installKarpentersCRDs(t *testing.T, c *testcluster.Cluster) {
+	t.Helper()
+	for _, crd := range karpapis.CRDs {
+		require.NoError(t, client.IgnoreAlreadyExists(c.Client.Create(t.Context(), crd.DeepCopy())))
+		require.Eventually(t, func() bool {
+			found := &apiextensionsv1.CustomResourceDefinition{}
+			return c.Client.Get(t.Context(), client.ObjectKeyFromObject(crd), found) == nil &&
+				lo.ContainsBy(found.Status.Conditions, func(condition apiextensionsv1.CustomResourceDefinitionCondition) bool {
+					return condition.Type == apiextensionsv1.Established && condition.Status == apiextensionsv1.ConditionTrue
+				})
+		}, 30*time.Second, 100*time.Millisecond)
 	}
 }
