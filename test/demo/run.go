@@ -94,7 +94,7 @@ func (f *facts) lookAround(c *cluster.Cluster, say func(string, ...any)) {
 	say("  export PATH=\"$PWD/bin:$PATH\" KUBECONFIG=%s", c.Kubeconfig)
 	say("  kubectl-autorepair history              # or kubectl autorepair, where kubectl is installed")
 	for _, r := range f.Repairs {
-		say("  kubectl-autorepair explain %s   # %s", r.NodeClaim, r.Cause)
+		say("  kubectl-autorepair explain %s   # in the place of %s, which had %s", r.Replacement, r.NodeClaim, r.Cause)
 	}
 	say("  localcluster --name=%s kubectl get nodehealths,noderepairs,repairpolicies", c.Name)
 	say("  localcluster --name=%s down", c.Name)

@@ -57,16 +57,16 @@ func TestTheREADMEsFirstPath(t *testing.T) {
 	t.Cleanup(func() { down(t, filepath.Join(dir, clone)) })
 	out, err := walk(t, dir, root, script)
 	require.NoError(t, err, out)
-	// What the demo promises, and what the plugin says of it.
-	for _, want := range []string{"All as promised.", "ForkFailedOutOfPIDs", "ReadonlyFilesystem"} {
-		require.Contains(t, out, want)
+	require.Contains(t, out, "All as promised.")
+	for command, want := range map[string][]string{
+		"kubectl-autorepair history": {"ForkFailedOutOfPIDs", "ReadonlyFilesystem", "Succeeded"},
+		"kubectl-autorepair explain": {"which this one replaces: Replace for ", "the node was fenced off from new pods", "was ready for use", "the node was gone", "repair succeeded"},
+	} {
+		said := commandOutput(t, out, command)
+		for _, words := range want {
+			require.Contains(t, said, words, command)
+		}
 	}
-	history, explained := commandOutput(t, out, "kubectl-autorepair history"), commandOutput(t, out, "kubectl-autorepair explain")
-	for _, want := range []string{"ForkFailedOutOfPIDs", "ReadonlyFilesystem", "Succeeded"} {
-		require.Contains(t, history, want, "what kubectl autorepair history says")
-	}
-	require.Regexp(t, "ForkFailedOutOfPIDs|ReadonlyFilesystem|InterfaceNotUp", explained, "what kubectl autorepair explain says")
-	require.Contains(t, explained, "Succeeded", "what kubectl autorepair explain says")
 }
 
 func isRepository(t *testing.T, root string) bool {
