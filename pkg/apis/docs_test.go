@@ -21,7 +21,6 @@ import (
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/detector/cluster"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/diagnosis"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/health"
-	testcluster "github.com/autorepair-sh/karpenter-autorepair/test/cluster"
 	"github.com/autorepair-sh/karpenter-autorepair/test/docs"
 )
 
@@ -81,20 +80,6 @@ func TestDocumentedPoliciesHaveNoProblems(t *testing.T) {
 
 func TestTheAPIServerAcceptsWhatIsDocumented(t *testing.T) {
 	c := needCluster(t)
-	installKarpentersCRDs(t, c)
-	for _, block := range documented(t) {
-		t.Run(block.Name(), func(t *testing.T) {
-			for _, document := range objects(t, block) {
-				strict := client.WithFieldValidation(c.Client, metav1.FieldValidationStrict)
-				require.NoError(t, strict.Create(t.Context(), document, client.DryRunAll))
-			}
-		})
-	}
-}
-
-// installKarpentersCRDs installs them where they are not there yet; they stay.
-func installKarpentersCRDs(t *testing.T, c *testcluster.Cluster) {
-	t.Helper()
 	for _, crd := range karpapis.CRDs {
 		require.NoError(t, client.IgnoreAlreadyExists(c.Client.Create(t.Context(), crd.DeepCopy())))
 		require.Eventually(t, func() bool {
@@ -104,5 +89,13 @@ func installKarpentersCRDs(t *testing.T, c *testcluster.Cluster) {
 					return condition.Type == apiextensionsv1.Established && condition.Status == apiextensionsv1.ConditionTrue
 				})
 		}, 30*time.Second, 100*time.Millisecond)
+	}
+	for _, block := range documented(t) {
+		t.Run(block.Name(), func(t *testing.T) {
+			for _, document := range objects(t, block) {
+				strict := client.WithFieldValidation(c.Client, metav1.FieldValidationStrict)
+				require.NoError(t, strict.Create(t.Context(), document, client.DryRunAll))
+			}
+		})
 	}
 }
