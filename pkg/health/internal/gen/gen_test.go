@@ -51,7 +51,7 @@ func TestReasonsAreReadAsSentences(t *testing.T) {
 		"a Fatal one says when":          "- **By default:** the node is replaced, once it has stood for 30m.\n- **Believed after** standing for 10s, **over after** a look that does not find it; seen by interfaces;",
 		"a Warning is only shown":        "- **By default:** shown, and nothing else.",
 		"a pair, or quiet":               "**over after** a line that says so or 2m without it; seen by ipamd-log;",
-		"what nobody states yet":         "seen by ec2 (which states nothing yet);",
+		"what nobody states yet":         "seen by nodeclaim (which states nothing yet);",
 		"a request is heeded at once":    "- **By default:** the node is repaired as asked, at once.",
 		"a family has its link":          "[NvidiaXID&lt;n&gt;Warning](#nvidiaxidnwarning)",
 		"a family has its expression":    "- **Written as** `",
