@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +29,7 @@ var ServiceAccount = client.ObjectKey{Namespace: "autorepair", Name: "autorepair
 // controller and agents as processes, and bring policies of their own.
 var manifests = []string{
 	"00-namespace.yaml", "serviceaccount.yaml", "clusterrole.yaml", "clusterrolebinding.yaml", "role.yaml", "rolebinding.yaml",
+	"metrics-auth-clusterrole.yaml", "metrics-auth-clusterrolebinding.yaml", "metrics-reader-clusterrole.yaml",
 	"agent-serviceaccount.yaml", "agent-clusterrole.yaml", "agent-clusterrolebinding.yaml", "agent-admission.yaml",
 }
 
@@ -111,7 +113,8 @@ func (c *Cluster) apply(ctx context.Context, text []byte) error {
 // Controller is a running controller process.
 type Controller struct {
 	*Program
-	// Metrics is the URL of its metrics.
+	// Metrics is the URL of its metrics: over TLS, with a certificate of its own making, for bearers of a token that may
+	// get /metrics; with the argument --metrics-secure=false for everybody.
 	Metrics string
 }
 
@@ -154,7 +157,11 @@ func (c *Cluster) StartControllerThrough(ctx context.Context, apiServer string, 
 	if err != nil {
 		return nil, err
 	}
-	return &Controller{Program: program, Metrics: fmt.Sprintf("http://127.0.0.1:%d/metrics", metrics)}, nil
+	scheme := "https"
+	if slices.Contains(args, "--metrics-secure=false") {
+		scheme = "http"
+	}
+	return &Controller{Program: program, Metrics: fmt.Sprintf("%s://127.0.0.1:%d/metrics", scheme, metrics)}, nil
 }
 
 func twoFreePorts() (first, second int, err error) {

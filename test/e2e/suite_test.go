@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/autorepair-sh/karpenter-autorepair/test/cluster"
+	"github.com/autorepair-sh/karpenter-autorepair/test/rights"
 	"github.com/autorepair-sh/karpenter-autorepair/test/suite"
 )
 
@@ -26,5 +27,7 @@ func TestMain(m *testing.M) {
 		shared = c
 		controller, err = shared.StartController(ctx)
 		return func() { _ = controller.Stop() }, err
+	}, func(ctx context.Context, c *cluster.Cluster) error {
+		return rights.CheckUnused(ctx, c, cluster.ServiceAccount, unusedRights)
 	}))
 }
