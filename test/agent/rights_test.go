@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -272,7 +271,7 @@ func TestTheTokenOfAnAgentIsGoodForNothingElse(t *testing.T) {
 
 func TestTheAdmissionPolicyKnowsTheSourcesOfTheController(t *testing.T) {
 	policy := &admissionregistrationv1.ValidatingAdmissionPolicy{}
-	manifest(t, "agent-admission.yaml", policy)
+	ofChart(t, "ValidatingAdmissionPolicy", policy)
 	i := slices.IndexFunc(policy.Spec.Variables, func(v admissionregistrationv1.Variable) bool { return v.Name == "reserved" })
 	want := make([]string, 0, len(detectors.Sources))
 	for _, source := range detectors.Sources {
@@ -300,15 +299,4 @@ func TestAnAgentOfANodeThatIsNotOursMakesItsNodeHealth(t *testing.T) {
 		health := &v1alpha1.NodeHealth{}
 		return shared.Client.Get(t.Context(), client.ObjectKey{Name: node.Name}, health) == nil && len(health.Sources) > 0
 	}, patience, 100*time.Millisecond)
-}
-
-func TestTheAPIServerTakesTheManifestsOfTheAgent(t *testing.T) {
-	t.Parallel()
-	needCluster(t)
-	root, err := cluster.Root()
-	require.NoError(t, err)
-	for _, file := range []string{"agent-config.yaml", "agent-daemonset.yaml"} {
-		out, err := shared.Kubectl(t.Context(), "apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", filepath.Join(root, "charts", "autorepair", "manifests", file))
-		require.NoError(t, err, out)
-	}
 }

@@ -36,6 +36,8 @@ type Options struct {
 	FeatureGates string
 	// Audit lists namespaces whose service accounts' requests the API server notes in logs/audit.log of the folder.
 	Audit []string
+	// Bare says that the suite installs nothing of ours.
+	Bare bool
 	// Out gets what localcluster says while it works. nil: discarded unless it ends with an error.
 	Out io.Writer
 }
