@@ -115,7 +115,8 @@ func TestTheTokenOfAnAgentIsGoodForItsOwnNodeAlone(t *testing.T) {
 	require.NoError(t, v.apply(ofPod, of(s.node, v.node)), "its own node, with the token that a pod is given")
 
 	other := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "rights-other"}}
-	require.NoError(t, s.c.Create(s.ctx, other, of(other.Name, other, func(h *v1alpha1.NodeHealth) { h.OwnerReferences = nil })))
+	require.NoError(t, s.c.Create(s.ctx, other))
+	require.NoError(t, s.c.Create(s.ctx, of(other.Name, other)))
 	t.Cleanup(func() { _ = s.c.Client.Delete(context.Background(), other) })
 	controllerName := rest.ImpersonationConfig{UserName: rights.UserName(cluster.ServiceAccount)}
 	otherNode := rest.ImpersonationConfig{
@@ -127,8 +128,7 @@ func TestTheTokenOfAnAgentIsGoodForItsOwnNodeAlone(t *testing.T) {
 		err  error
 		want string
 	}{
-		"another node's":                           {v.apply(v.as, of(other.Name, v.node)), "may not write the NodeHealth of rights-other"},
-		"another node's, as the other's":           {v.apply(v.as, of(other.Name, other)), "may not write the NodeHealth of rights-other"},
+		"another node's":                           {v.apply(v.as, of(other.Name, other)), "may not write the NodeHealth of rights-other"},
 		"another node's, with a pod's token":       {v.apply(ofPod, of(other.Name, other)), "may not write the NodeHealth of rights-other"},
 		"a forged name":                            {v.apply(v.as, of("no-such-node", v.node)), "may not write the NodeHealth of no-such-node"},
 		"a name that begins as its own":            {v.as.Create(s.ctx, generated, client.FieldOwner(agentpkg.FieldManager)), "may not write the NodeHealth of"},
@@ -167,9 +167,6 @@ func TestAnAgentSpeaksForItselfAlone(t *testing.T) {
 	before := s.health()
 
 	with := func(change func(h *v1alpha1.NodeHealth)) error { return v.apply(v.as, of(s.node, v.node, change)) }
-	owner := func(change func(o *metav1.OwnerReference)) error {
-		return with(func(h *v1alpha1.NodeHealth) { change(&h.OwnerReferences[0]) })
-	}
 	for what, try := range map[string]struct {
 		err  error
 		want string
@@ -207,16 +204,7 @@ func TestAnAgentSpeaksForItselfAlone(t *testing.T) {
 		"an annotation of the controller's": {with(func(h *v1alpha1.NodeHealth) {
 			h.Annotations = map[string]string{detectors.FlipsAnnotation: "[]"}
 		}), "may not change finalizers, labels or annotations"},
-		"an annotation as long as may be":   {with(func(h *v1alpha1.NodeHealth) { h.Annotations = map[string]string{"a": strings.Repeat("x", 200<<10)} }), "may not change finalizers, labels or annotations"},
-		"no owner":                          {v.patch(types.MergePatchType, `{"metadata":{"ownerReferences":null}}`), "owned by its Node"},
-		"an owner that it keeps from going": {owner(func(o *metav1.OwnerReference) { o.BlockOwnerDeletion = new(true) }), "owned by its Node"},
-		"an owner that it is controlled by": {owner(func(o *metav1.OwnerReference) { o.Controller = new(true) }), "owned by its Node"},
-		"another owner besides": {with(func(h *v1alpha1.NodeHealth) {
-			h.OwnerReferences = append(h.OwnerReferences, metav1.OwnerReference{APIVersion: "karpenter.sh/v1", Kind: "NodePool", Name: "forge", UID: "1"})
-		}), "owned by its Node"},
-		"another Node as its owner besides": {with(func(h *v1alpha1.NodeHealth) {
-			h.OwnerReferences = append(h.OwnerReferences, metav1.OwnerReference{APIVersion: "v1", Kind: "Node", Name: "another", UID: "1"})
-		}), "owned by its Node"},
+		"an annotation as long as may be": {with(func(h *v1alpha1.NodeHealth) { h.Annotations = map[string]string{"a": strings.Repeat("x", 200<<10)} }), "may not change finalizers, labels or annotations"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			require.ErrorContains(t, try.err, try.want)
@@ -224,6 +212,40 @@ func TestAnAgentSpeaksForItselfAlone(t *testing.T) {
 		})
 	}
 	require.Equal(t, theirs(before), theirs(s.health()), "what the controller says stands as before")
+}
+
+func TestANodeHealthIsOwnedByItsNodeAlone(t *testing.T) {
+	t.Parallel()
+	v := steal(t, "owner")
+	s := v.scenario
+	// A Node that the controller does not speak of: there is nothing yet, and what is there would be judged by the
+	// admission plugin OwnerReferencesPermissionEnforcement first, where a cluster has it.
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "owner-plain"}}
+	require.NoError(t, s.c.Create(s.ctx, node))
+	t.Cleanup(func() { _ = s.c.Client.Delete(context.Background(), node) })
+	as := s.bearing(node, rest.ImpersonationConfig{})
+	for what, change := range map[string]func(h *v1alpha1.NodeHealth){
+		"no owner":                          func(h *v1alpha1.NodeHealth) { h.OwnerReferences = nil },
+		"an owner that it is controlled by": func(h *v1alpha1.NodeHealth) { h.OwnerReferences[0].Controller = new(true) },
+		"another owner besides": func(h *v1alpha1.NodeHealth) {
+			h.OwnerReferences = append(h.OwnerReferences, metav1.OwnerReference{APIVersion: "karpenter.sh/v1", Kind: "NodePool", Name: "owner", UID: "1"})
+		},
+		"another Node besides": func(h *v1alpha1.NodeHealth) {
+			h.OwnerReferences = append(h.OwnerReferences, metav1.OwnerReference{APIVersion: "v1", Kind: "Node", Name: s.node, UID: v.node.UID})
+		},
+		"another Node": func(h *v1alpha1.NodeHealth) { h.OwnerReferences[0].Name = s.node },
+	} {
+		t.Run(what, func(t *testing.T) {
+			err := v.apply(as, of(node.Name, node, change))
+			require.ErrorContains(t, err, "owned by its Node")
+			require.True(t, apierrors.IsInvalid(err), err)
+		})
+	}
+	t.Run("an owner that it keeps from going", func(t *testing.T) {
+		err := v.apply(as, of(node.Name, node, func(h *v1alpha1.NodeHealth) { h.OwnerReferences[0].BlockOwnerDeletion = new(true) }))
+		require.True(t, apierrors.IsInvalid(err) || apierrors.IsForbidden(err), err)
+	})
+	require.NoError(t, v.apply(as, of(node.Name, node)), "its Node it may name")
 }
 
 // theirs is what the controller says.

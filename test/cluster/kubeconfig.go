@@ -88,7 +88,7 @@ func (c *Cluster) Token(ctx context.Context, key client.ObjectKey, bound client.
 func (c *Cluster) ClientWith(token string, as rest.ImpersonationConfig) (client.Client, error) {
 	config := rest.AnonymousClientConfig(c.Config)
 	config.BearerToken, config.Impersonate = token, as
-	built, err := client.New(config, client.Options{Scheme: c.Client.Scheme()})
+	built, err := client.New(config, client.Options{Scheme: c.Client.Scheme(), Mapper: c.Client.RESTMapper()})
 	if err != nil {
 		return nil, fmt.Errorf("building a client, %w", err)
 	}
