@@ -113,6 +113,17 @@ func TestMetricsBearTheCertificateThatTheyAreGiven(t *testing.T) {
 	require.ErrorContains(t, err, "certificate", "the other has made one itself")
 }
 
+func TestMetricsAreShownToEverybodyWhereThatIsWanted(t *testing.T) {
+	suite.Need(t)
+	c, err := shared.StartController(t.Context(), "--metrics-secure=false")
+	require.NoError(t, err)
+	defer c.Stop() //nolint:errcheck // it has nothing to leave behind
+	code, text, err := scrape(t.Context(), c.Metrics, "", nil)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, code)
+	require.Contains(t, text, "\nautorepair_")
+}
+
 // certificate writes one for this machine into the folder, and gives who trusts it.
 func certificate(t *testing.T, dir string) *x509.CertPool {
 	t.Helper()
