@@ -26,6 +26,9 @@ func TestFlags(t *testing.T) {
 		want string
 	}{
 		"the defaults are valid":                    {},
+		"metrics for everybody":                     {args: []string{"--metrics-secure=false"}},
+		"metrics with a certificate":                {args: []string{"--metrics-cert-dir=/certs"}},
+		"a certificate for plain HTTP is refused":   {args: []string{"--metrics-secure=false", "--metrics-cert-dir=/certs"}, want: "leave one of them out"},
 		"a level that does not exist is refused":    {args: []string{"--log-level=loud"}, want: "write debug, info or error"},
 		"a format that does not exist is refused":   {args: []string{"--log-format=xml"}, want: "write json or console"},
 		"no requests at all is refused":             {args: []string{"--kube-api-qps=0"}, want: "leave them out for the defaults"},

@@ -10,6 +10,7 @@ import (
 
 func newUp(p *program) *cobra.Command {
 	var nodes int
+	var audit []string
 	settings := cluster.KarpenterSettings{}
 	command := &cobra.Command{
 		Use:   "up",
@@ -36,7 +37,7 @@ annotation pod-delete.stage.kwok.x-k8s.io/delay=20s takes that long to go.`,
 			if nodes < 0 {
 				return errors.New("--nodes must not be negative, use 0 for none")
 			}
-			options := cluster.Options{Nodes: nodes}
+			options := cluster.Options{Nodes: nodes, Audit: audit}
 			if anyChanged(cmd, "karpenter", "karpenter-binary", "karpenter-feature-gates", "karpenter-env") {
 				valid, err := settings.Validate()
 				if err != nil {
@@ -56,6 +57,7 @@ annotation pod-delete.stage.kwok.x-k8s.io/delay=20s takes that long to go.`,
 	}
 	flags := command.Flags()
 	flags.IntVar(&nodes, "nodes", 0, "have Karpenter make this many nodes, each for one pod, and wait until they are Ready")
+	flags.StringSliceVar(&audit, "audit", nil, "namespaces whose service accounts' requests the API server notes in logs/audit.log of the cluster's directory, such as autorepair,default")
 	flags.StringVar((*string)(&settings.Mode), "karpenter", string(cluster.KarpenterStock), "stock or none (its CRDs alone)")
 	flags.StringVar(&settings.Binary, "karpenter-binary", "", "run this build of Karpenter in place of the stock one")
 	flags.StringVar(&settings.FeatureGates, "karpenter-feature-gates", "", "such as NodeRepair=true,StaticCapacity=true")

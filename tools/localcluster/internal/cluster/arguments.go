@@ -32,7 +32,7 @@ func etcdArguments(c *Cluster) []string {
 
 func apiServerArguments(c *Cluster) []string {
 	files := c.credentials()
-	return []string{
+	return append(auditArguments(c),
 		"--etcd-servers=http://127.0.0.1:" + c.port(portEtcd),
 		"--bind-address=127.0.0.1",
 		"--advertise-address=127.0.0.1",
@@ -46,12 +46,13 @@ func apiServerArguments(c *Cluster) []string {
 		"--client-ca-file=" + files.CertificateAuthority,
 		"--token-auth-file=" + files.Tokens,
 		"--authorization-mode=Node,RBAC",
-		"--enable-admission-plugins=NodeRestriction",
+		// As some distributions do: who makes an object hold up the deletion of its owner needs the right to.
+		"--enable-admission-plugins=NodeRestriction,OwnerReferencesPermissionEnforcement",
 		"--service-account-issuer=" + serviceAccountIssuer,
 		"--service-account-key-file=" + files.ServiceAccountKey,
 		"--service-account-signing-key-file=" + files.ServiceAccountKey,
 		"--allow-privileged=true",
-	}
+	)
 }
 
 func controllerManagerArguments(c *Cluster) []string {

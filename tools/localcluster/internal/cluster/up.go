@@ -26,6 +26,9 @@ type Options struct {
 	Karpenter *KarpenterSettings
 	// Nodes that Karpenter is to make, each for one pod; 0 asks for none.
 	Nodes int
+	// Audit are namespaces whose service accounts the API server is to note the requests of, beside those that it
+	// does already.
+	Audit []string
 }
 
 // Up brings the cluster to the wanted state, whatever state it is in: it starts
@@ -62,6 +65,9 @@ func (c *Cluster) ensure(ctx context.Context, options Options) (string, error) {
 	case phaseNone:
 	}
 	settings := c.wanted(options)
+	if _, err := c.addAudited(options.Audit); err != nil {
+		return "", err
+	}
 	// Built before anything runs, so that it does not compete with what starts.
 	c.state.Karpenter = settings
 	if err := c.buildAll(ctx); err != nil {
@@ -115,6 +121,7 @@ func (c *Cluster) fresh(ctx context.Context, settings KarpenterSettings) error {
 	if err := c.end(c.atOnce(ctx), parts...); err != nil {
 		return err
 	}
+	audit := c.state.Audit
 	if err := c.discard(); err != nil {
 		return err
 	}
@@ -125,7 +132,7 @@ func (c *Cluster) fresh(ctx context.Context, settings KarpenterSettings) error {
 	if err != nil {
 		return err
 	}
-	c.state = state{Phase: phaseStarting, BootID: boot, Karpenter: settings, Ports: map[string]int{}}
+	c.state = state{Phase: phaseStarting, BootID: boot, Karpenter: settings, Audit: audit, Ports: map[string]int{}}
 	names := portNames()
 	free, err := ports.Free(len(names))
 	if err != nil {
@@ -181,6 +188,14 @@ func (c *Cluster) resume(ctx context.Context, options Options) (string, error) {
 			return "", err
 		}
 	}
+	if changed, err := c.addAudited(options.Audit); err != nil {
+		return "", err
+	} else if changed {
+		c.Progress.Say("more is to be audited, ending the API server")
+		if err := c.endAndSave(c.gently(ctx), parts[1]); err != nil {
+			return "", err
+		}
+	}
 	var dead []string
 	for _, p := range c.wantedParts() {
 		if !c.alive(p) {
@@ -204,6 +219,9 @@ func (c *Cluster) resume(ctx context.Context, options Options) (string, error) {
 // bringUp starts every wanted part that does not run and waits until all are
 // ready and what Karpenter needs is installed.
 func (c *Cluster) bringUp(ctx context.Context) error {
+	if err := c.writeAuditPolicy(); err != nil {
+		return err
+	}
 	step := c.Progress.Begin("control plane", "starting etcd and the API server")
 	if err := c.startParts(ctx, Etcd, APIServer); err != nil {
 		step.Failed()
