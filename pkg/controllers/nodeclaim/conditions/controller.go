@@ -47,6 +47,7 @@ type Controller struct {
 	changed    chan event.GenericEvent
 	steps      *rate.Limiter
 	oneList    func() bool
+	observe    func(v1alpha1.Category, time.Duration)
 
 	mu       sync.Mutex
 	versions string
@@ -63,6 +64,12 @@ func NewController(clk clock.Clock, kubeClient client.Client, recorder events.Ev
 // before 1.15: server-side apply would drop everybody else's there, and Karpenter would launch the node again.
 func (c *Controller) LockWhere(oneList func() bool) *Controller {
 	c.oneList = oneList
+	return c
+}
+
+// ObserveDetection lets observe hear how long it took from the start of each fault until its condition was written.
+func (c *Controller) ObserveDetection(observe func(v1alpha1.Category, time.Duration)) *Controller {
+	c.observe = observe
 	return c
 }
 
@@ -107,6 +114,7 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 			return reconcile.Result{}, fmt.Errorf("writing the conditions of nodeclaim %s, %w", claim.Name, err)
 		}
 		c.tell(claim, existing, wanted)
+		c.detected(existing, wanted, diagnosed.Verdict, c.clock.Now())
 	}
 	if diagnosed.NextChange.IsZero() {
 		return reconcile.Result{}, nil
