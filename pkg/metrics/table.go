@@ -1,5 +1,7 @@
 package metrics
 
+//go:generate go test ../../test/prometheus -run TestReferences -update
+
 import (
 	"cmp"
 	"slices"
