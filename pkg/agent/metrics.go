@@ -61,8 +61,9 @@ func (m *Metrics) wrote(at time.Time, err error) {
 	m.written.WithLabelValues().Set(float64(at.UnixMilli()) / 1000)
 }
 
-// looked counts a look, and what it found.
-func (m *Metrics) looked(detector string, took time.Duration, success bool, findings []v1alpha1.Finding) {
+// looked counts a look, what it found, and how many records were lost before it could read them.
+func (m *Metrics) looked(detector string, took time.Duration, success bool, lost int64, findings []v1alpha1.Finding) {
+	m.lost.WithLabelValues(detector).Add(float64(max(lost, 0)))
 	m.duration.WithLabelValues(detector).Observe(took.Seconds())
 	m.looks.WithLabelValues(detector, map[bool]string{true: "true", false: "false"}[success]).Inc()
 	count := map[v1alpha1.Severity]float64{}

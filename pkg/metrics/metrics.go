@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/health"
 )
 
 // Metrics are all series of ours. Their labels are bounded: enumerations of the API, reasons of the catalogue, names of
@@ -88,8 +89,24 @@ func New() *Metrics {
 	}
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.Leading.WithLabelValues().Set(0)
-	m.decision.WithLabelValues()
+	m.times.begin()
 	return m
+}
+
+// begin lets every histogram begin at zero: of one that first shows itself with an observation Prometheus would see no
+// increase.
+func (t *times) begin() {
+	t.decision.WithLabelValues()
+	for _, of := range health.Categories {
+		t.detect.WithLabelValues(string(of))
+	}
+	for _, of := range []v1alpha1.Action{v1alpha1.ActionReplace, v1alpha1.ActionReboot} {
+		t.decide.WithLabelValues(string(of))
+		t.replace.WithLabelValues(string(of))
+		for _, phase := range phaseEnds {
+			t.phase.WithLabelValues(phase, string(of))
+		}
+	}
 }
 
 func newGauges(t *Table) gauges {

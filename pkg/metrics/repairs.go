@@ -5,6 +5,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/health"
 )
 
 // Stages of a replacement that was given up.
@@ -13,6 +14,12 @@ const (
 	stageInitializing = "Initializing"
 	stageStanding     = "Standing"
 )
+
+// phaseEnds are the conditions that end the phases of a repair, in their order.
+var phaseEnds = []string{
+	v1alpha1.RepairConditionFenced, v1alpha1.RepairConditionProvisioned, v1alpha1.RepairConditionTerminated,
+	v1alpha1.RepairConditionRebooted, v1alpha1.RepairConditionReleased, v1alpha1.RepairConditionVerified,
+}
 
 // RepairWritten counts what a write of a NodeRepair's status, which has landed, has made true.
 func (m *Metrics) RepairWritten(before, after *v1alpha1.NodeRepair) {
@@ -52,10 +59,7 @@ func (m *Metrics) finished(repair *v1alpha1.NodeRepair) {
 		m.falseRepairs.WithLabelValues(repair.Spec.NodePool, string(repair.Spec.Cause.Category)).Inc()
 	}
 	previous := repair.CreationTimestamp
-	for _, conditionType := range []string{
-		v1alpha1.RepairConditionFenced, v1alpha1.RepairConditionProvisioned, v1alpha1.RepairConditionTerminated,
-		v1alpha1.RepairConditionRebooted, v1alpha1.RepairConditionReleased, v1alpha1.RepairConditionVerified,
-	} {
+	for _, conditionType := range phaseEnds {
 		condition := meta.FindStatusCondition(repair.Status.Conditions, conditionType)
 		if condition == nil || condition.Status != metav1.ConditionTrue {
 			continue
@@ -76,10 +80,7 @@ func (m *Metrics) KnowNodePool(name string) {
 	for _, stage := range []string{stageLaunching, stageInitializing, stageStanding} {
 		m.withdrawn.WithLabelValues(name, stage)
 	}
-	for _, category := range []v1alpha1.Category{
-		v1alpha1.CategoryKernel, v1alpha1.CategoryNetworking, v1alpha1.CategoryStorage, v1alpha1.CategoryContainerRuntime,
-		v1alpha1.CategoryAcceleratedHardware, v1alpha1.CategoryKubelet, v1alpha1.CategoryInstance,
-	} {
+	for _, category := range health.Categories {
 		m.falseRepairs.WithLabelValues(name, string(category))
 	}
 }

@@ -58,16 +58,17 @@ func TestAWriteCountsWhatItMadeTrue(t *testing.T) {
 			after: repair(phased(v1alpha1.PhaseFailed, at(v1alpha1.RepairConditionFenced, 2*time.Second), at(v1alpha1.RepairConditionProvisioned, 32*time.Second),
 				metav1.Condition{Type: v1alpha1.RepairConditionTerminated, Status: metav1.ConditionFalse, LastTransitionTime: metav1.NewTime(created.Add(time.Hour))})),
 			want: []string{
+				`autorepair_repair_phase_duration_seconds_count{action="Replace",condition="Terminated"} 0`,
 				`autorepair_repairs_total{action="Replace",nodepool="pool",outcome="Failed"} 1`,
 				`autorepair_repair_phase_duration_seconds_sum{action="Replace",condition="Fenced"} 2`,
 				`autorepair_repair_phase_duration_seconds_sum{action="Replace",condition="Provisioned"} 30`,
 			},
-			wantNot: []string{`condition="Terminated"`, "autorepair_false_repairs_total{", "autorepair_time_to_replace_seconds_count"},
+			wantNot: []string{"autorepair_false_repairs_total{", "autorepair_time_to_replace_seconds_count{action=\"Replace\"} 1"},
 		},
 		"an end that was there before is not counted again": {
 			before:  repair(phased(v1alpha1.PhaseFailed, gone)),
 			after:   repair(phased(v1alpha1.PhaseFailed, gone)),
-			wantNot: []string{"autorepair_repairs_total{", "autorepair_time_to_replace_seconds_count"},
+			wantNot: []string{"autorepair_repairs_total{", "autorepair_time_to_replace_seconds_count{action=\"Replace\"} 1"},
 		},
 		"the old node is gone": {
 			before: repair(phased(v1alpha1.PhaseTerminating)), after: repair(phased(v1alpha1.PhaseReleasing, gone)),
@@ -75,10 +76,12 @@ func TestAWriteCountsWhatItMadeTrue(t *testing.T) {
 			wantNot: []string{"autorepair_repairs_total{"},
 		},
 		"the cause came back, so the repair was no help": {
-			before:  repair(phased(v1alpha1.PhaseVerifying)),
-			after:   repair(phased(v1alpha1.PhaseFailed, notVerified(v1alpha1.VerifiedCauseReturned))),
-			want:    []string{`autorepair_false_repairs_total{category="Kernel",nodepool="pool"} 1`},
-			wantNot: []string{`condition="Verified"`},
+			before: repair(phased(v1alpha1.PhaseVerifying)),
+			after:  repair(phased(v1alpha1.PhaseFailed, notVerified(v1alpha1.VerifiedCauseReturned))),
+			want: []string{
+				`autorepair_false_repairs_total{category="Kernel",nodepool="pool"} 1`,
+				`autorepair_repair_phase_duration_seconds_count{action="Replace",condition="Verified"} 0`,
+			},
 		},
 		"the replacement is sick of something else, which proves nothing about the cause": {
 			before:  repair(phased(v1alpha1.PhaseVerifying)),
