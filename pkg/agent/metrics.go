@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -65,7 +66,8 @@ func (m *Metrics) wrote(at time.Time, err error) {
 func (m *Metrics) looked(detector string, took time.Duration, success bool, lost int64, findings []v1alpha1.Finding) {
 	m.lost.WithLabelValues(detector).Add(float64(max(lost, 0)))
 	m.duration.WithLabelValues(detector).Observe(took.Seconds())
-	m.looks.WithLabelValues(detector, map[bool]string{true: "true", false: "false"}[success]).Inc()
+	m.looks.WithLabelValues(detector, strconv.FormatBool(!success)).Add(0) // so that the first of its kind is an increase
+	m.looks.WithLabelValues(detector, strconv.FormatBool(success)).Inc()
 	count := map[v1alpha1.Severity]float64{}
 	for _, f := range findings {
 		count[f.Severity]++
