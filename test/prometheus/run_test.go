@@ -1,14 +1,11 @@
 package prometheus
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -72,6 +69,9 @@ func TestEveryQueryGivesDataFromARealRun(t *testing.T) {
 		}
 		return nil
 	})
+	for _, where := range quiet {
+		require.Contains(t, queries(t), where, "there is no such query any more")
+	}
 	r.until("the alert about the false repair fires", func() error {
 		firing, err := r.prometheus.firing(ctx)
 		if err == nil && !firing["AutorepairFalseRepairs"] {
@@ -90,8 +90,9 @@ type run struct {
 	ctx        context.Context
 	c          *cluster.Cluster
 	controller *cluster.Controller
-	agentURL   string
 	prometheus *server
+	// agentAddress is where the agent serves its metrics.
+	agentAddress string
 	// waiting are the queries that have given no data yet, by where they stand.
 	waiting map[string]string
 	asked   time.Time
@@ -128,12 +129,11 @@ func begin(ctx context.Context, t *testing.T) *run {
 	r.controller, err = c.StartController(ctx)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = r.controller.Stop() })
-	address := freeAddress(t)
-	r.agentURL = "http://" + address + "/metrics"
-	agent, err := c.StartAgent(ctx, cluster.AgentOptions{Node: r.nodes(paused, 3)[1], Heartbeat: 5 * time.Second, Args: []string{"--metrics-bind-address=" + address}})
+	r.agentAddress = freeAddress(t)
+	agent, err := c.StartAgent(ctx, cluster.AgentOptions{Node: r.nodes(paused, 3)[1], Heartbeat: 5 * time.Second, Args: []string{"--metrics-bind-address=" + r.agentAddress}})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = agent.Stop() })
-	r.prometheus = startServer(ctx, t, target{job: "controller", url: r.controller.Metrics}, target{job: "agent", url: r.agentURL})
+	r.prometheus = startServer(ctx, t, r.controllerTarget(), r.agentTarget())
 	r.until("both are scraped, and the counters stand at zero", func() error {
 		if unreached, err := r.prometheus.unreached(ctx); err != nil || unreached != "" {
 			return fmt.Errorf("%s %w", unreached, err)
@@ -224,16 +224,16 @@ func (r *run) repairEnds(phase v1alpha1.Phase, each func(*v1alpha1.NodeRepair)) 
 func (r *run) onlyDocumentedIsServed() {
 	r.Helper()
 	documented := served()
-	for _, url := range []string{r.controller.Metrics, r.agentURL} {
+	for _, of := range []target{r.controllerTarget(), r.agentTarget()} {
 		ours := 0
-		for name := range r.scrape(url) {
+		for name := range r.scrape(of) {
 			family, _, _ := strings.Cut(name, "{")
 			if strings.HasPrefix(family, "autorepair_") {
 				ours++
-				require.True(r, documented[family], "%s serves %s, which docs/metrics.md does not have", url, family)
+				require.True(r, documented[family], "%s serves %s, which docs/metrics.md does not have", of.job, family)
 			}
 		}
-		require.Positive(r, ours, url)
+		require.Positive(r, ours, of.job)
 	}
 }
 
@@ -271,9 +271,13 @@ func (r *run) aRestartCountsNothingTwice() {
 	r.Helper()
 	require.NoError(r, r.c.Create(r.ctx, &v1alpha1.RepairPause{ObjectMeta: metav1.ObjectMeta{Name: "stop"}}))
 	r.until("what was at work has ended", func() error {
-		for name, value := range r.scrape(r.controller.Metrics) {
-			if strings.HasPrefix(name, "autorepair_repairs_active{") && value > 0 {
-				return errors.New(name)
+		list := &v1alpha1.NodeRepairList{}
+		if err := r.c.Client.List(r.ctx, list); err != nil {
+			return err
+		}
+		for i := range list.Items {
+			if !list.Items[i].Finished() {
+				return fmt.Errorf("NodeRepair %s is %s", list.Items[i].Name, list.Items[i].Status.Phase)
 			}
 		}
 		return nil
@@ -284,7 +288,7 @@ func (r *run) aRestartCountsNothingTwice() {
 	require.NoError(r, err)
 	var after map[string]float64
 	r.until("the new one sees that nodes are sick", func() error {
-		after = r.scrape(r.controller.Metrics)
+		after = r.scrape(r.controllerTarget())
 		if after[`autorepair_nodeclaims_unhealthy{nodepool="`+paused+`"}`] == 0 || after[`autorepair_paused{kind="RepairPause"}`] != 1 {
 			return errors.New("it does not yet")
 		}
@@ -301,22 +305,18 @@ func (r *run) aRestartCountsNothingTwice() {
 }
 
 // scrape reads the series that a process of ours serves.
-func (r *run) scrape(url string) map[string]float64 {
+func (r *run) scrape(of target) map[string]float64 {
 	r.Helper()
-	request, err := http.NewRequestWithContext(r.ctx, http.MethodGet, url, nil)
+	series, err := scrape(r.ctx, of)
 	require.NoError(r, err)
-	response, err := http.DefaultClient.Do(request)
-	require.NoError(r, err)
-	defer response.Body.Close() //nolint:errcheck // only read
-	out := map[string]float64{}
-	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
-		at := strings.LastIndexByte(lines.Text(), ' ')
-		if at < 0 || strings.HasPrefix(lines.Text(), "#") {
-			continue
-		}
-		if value, err := strconv.ParseFloat(lines.Text()[at+1:], 64); err == nil {
-			out[lines.Text()[:at]] = value
-		}
-	}
-	return out
+	return series
+}
+
+// controllerTarget and agentTarget say where the processes serve their metrics, and what they ask for.
+func (r *run) controllerTarget() target {
+	return target{job: "controller", url: r.controller.Metrics}
+}
+
+func (r *run) agentTarget() target {
+	return target{job: "agent", url: "http://" + r.agentAddress + "/metrics"}
 }

@@ -1,7 +1,9 @@
 package prometheus
 
 import (
+	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,7 +25,7 @@ import (
 	"github.com/autorepair-sh/karpenter-autorepair/test/suite"
 )
 
-// target is a process that Prometheus scrapes.
+// target is a process of ours that serves metrics.
 type target struct {
 	job string
 	// url of its metrics.
@@ -32,8 +34,7 @@ type target struct {
 	token string
 }
 
-// scrapeConfig is how a target is scraped. It is the one place that knows of TLS and tokens: a certificate that a
-// process has made for itself is not verified.
+// scrapeConfig is how Prometheus scrapes a target. A certificate that a process has made for itself is not verified.
 func scrapeConfig(t target) (map[string]any, error) {
 	u, err := url.Parse(t.url)
 	if err != nil {
@@ -50,6 +51,39 @@ func scrapeConfig(t target) (map[string]any, error) {
 		config["authorization"] = map[string]any{"type": "Bearer", "credentials": t.token}
 	}
 	return config, nil
+}
+
+// scrape reads the series that a target serves, by name and labels, as Prometheus would.
+func scrape(ctx context.Context, t target) (map[string]float64, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, t.url, nil)
+	if err != nil {
+		return nil, fmt.Errorf("scraping %s, %w", t.job, err)
+	}
+	if t.token != "" {
+		request.Header.Set("Authorization", "Bearer "+t.token)
+	}
+	scraper := &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true, //nolint:gosec // see scrapeConfig
+	}}
+	response, err := scraper.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("scraping %s, %w", t.job, err)
+	}
+	defer response.Body.Close() //nolint:errcheck // only read
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("scraping %s, %s", t.job, response.Status)
+	}
+	out := map[string]float64{}
+	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
+		at := strings.LastIndexByte(lines.Text(), ' ')
+		if at < 0 || strings.HasPrefix(lines.Text(), "#") {
+			continue
+		}
+		if value, err := strconv.ParseFloat(lines.Text()[at+1:], 64); err == nil {
+			out[lines.Text()[:at]] = value
+		}
+	}
+	return out, nil
 }
 
 // server is a running Prometheus, with our alerts as its rules.
