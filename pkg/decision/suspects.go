@@ -2,6 +2,7 @@ package decision
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 )
@@ -36,11 +37,11 @@ func (ix *index) suspects() []Suspect {
 		if until := state.record.pausedUntil(); until.After(ix.in.Now) {
 			s.PausedUntil = until
 		}
+		pools := map[string]bool{}
 		for _, node := range state.sick {
-			s.NodePools = append(s.NodePools, node.NodePool)
+			pools[node.NodePool] = true
 		}
-		slices.Sort(s.NodePools)
-		s.NodePools = slices.Compact(s.NodePools)
+		s.NodePools = slices.Sorted(maps.Keys(pools))
 		out = append(out, s)
 	}
 	slices.SortFunc(out, func(a, b Suspect) int { return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name)) })

@@ -103,7 +103,7 @@ func begin(ctx context.Context, t *testing.T) *run {
 	c, err := cluster.Up(ctx, cluster.Options{Name: "prometheus"})
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		if err := c.Down(context.Background()); err != nil {
+		if err := c.Down(context.WithoutCancel(ctx)); err != nil {
 			t.Error(err)
 		}
 	})

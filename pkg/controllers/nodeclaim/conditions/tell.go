@@ -3,7 +3,6 @@ package conditions
 import (
 	"fmt"
 	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -12,7 +11,6 @@ import (
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
-	"github.com/autorepair-sh/karpenter-autorepair/pkg/diagnosis"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/events"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/health"
 )
@@ -76,27 +74,6 @@ func turned(category v1alpha1.Category, before, after []metav1.Condition) (is *m
 		return nil, was
 	}
 	return is, was
-}
-
-// detected tells the observer how long it took from the start of each fault until its condition was written. Left out
-// is what was known before: faults of a source that was silent meanwhile, and those of a node that nobody has looked at
-// until now.
-func (c *Controller) detected(before, after []metav1.Condition, verdict diagnosis.Verdict, now time.Time) {
-	if c.observe == nil || len(before) == 0 {
-		return
-	}
-	for _, category := range health.Categories {
-		is, was := turned(category, before, after)
-		if is == nil || is.Status != metav1.ConditionFalse || was == metav1.ConditionUnknown {
-			continue
-		}
-		for i := range verdict.Judgements {
-			if f := &verdict.Judgements[i].Finding; f.Category == category && f.Reason == is.Reason {
-				c.observe(category, now.Sub(f.Since.Time))
-				break
-			}
-		}
-	}
 }
 
 func (c *Controller) event(claim *karpv1.NodeClaim, kind, reason, action, message string) {

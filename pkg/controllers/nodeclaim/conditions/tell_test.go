@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/diagnosis"
 )
 
 // turns gives type and reason of what was told since the last look; each is told on the NodeClaim and on the Node.
@@ -91,4 +92,25 @@ func TestHowLongAFaultTookToBeWritten(t *testing.T) {
 			require.Equal(t, test.want, took)
 		})
 	}
+}
+
+func TestAFaultIsCountedOnceHoweverFarTheCacheIsBehind(t *testing.T) {
+	counted := 0
+	c := (&Controller{}).ObserveDetection(func(v1alpha1.Category, time.Duration) { counted++ })
+	condition := func(status metav1.ConditionStatus) []metav1.Condition {
+		return []metav1.Condition{{Type: "autorepair.sh/KernelReady", Status: status, Reason: "KernelDeadlock"}}
+	}
+	look := func(since time.Time) {
+		verdict := diagnosis.Verdict{Judgements: []diagnosis.Judgement{{Finding: v1alpha1.Finding{
+			Reason: "KernelDeadlock", Category: v1alpha1.CategoryKernel, Since: metav1.NewTime(since),
+		}}}}
+		c.detected("claim", condition(metav1.ConditionTrue), condition(metav1.ConditionFalse), verdict, now)
+	}
+	look(now)
+	look(now)
+	require.Equal(t, 1, counted, "the cache did not show the first write yet")
+	look(now.Add(time.Minute))
+	require.Equal(t, 2, counted, "another fault, after the first has gone")
+	c.detections.forget("claim")
+	require.Empty(t, c.detections.since, "what is gone is not kept")
 }
