@@ -40,13 +40,19 @@ packages: ## Install the Debian packages that tests make faults with, where they
 	if [ -z "$$missing" ]; then exit 0; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		echo "==> installing" $$missing; \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null; \
+		apt-get update -qq && { [ -e $(POLICY) ] || { printf '#!/bin/sh\nexit 101\n' >$(POLICY); chmod +x $(POLICY); trap 'rm -f $(POLICY)' EXIT; }; } && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null && \
+		case " $$missing " in *" prometheus "*) systemctl disable -q prometheus.service || true;; esac; \
 	else \
 		echo "==> not installed, so the tests that need them will be skipped:" $$missing; \
 	fi
 
-# Real filesystems, firewall rules, containerd, D-Bus, a real journal.
-PACKAGES = iproute2 xfsprogs e2fsprogs squashfs-tools mount nftables iptables containerd dbus systemd systemd-journal-remote
+# Asked by the packages' own scripts whether to start what they install: the tests start what they need themselves, and
+# Debian's Prometheus would serve on a port of this machine, now and after each boot.
+POLICY = /usr/sbin/policy-rc.d
+
+# Real filesystems, firewall rules, containerd, D-Bus, a real journal, a real Prometheus.
+PACKAGES = iproute2 xfsprogs e2fsprogs squashfs-tools mount nftables iptables containerd dbus systemd systemd-journal-remote prometheus
 
 .PHONY: test-localcluster
 test-localcluster: localcluster ## Tests of tools/localcluster itself

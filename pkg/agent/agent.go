@@ -259,11 +259,11 @@ func (a *Agent) reject(err error) {
 	case err == nil && problem != "":
 		a.log.Info("the configuration file is in force again")
 		a.troubles.setConfig("")
-		a.metrics.config.Set(0)
+		a.metrics.config.WithLabelValues().Set(0)
 	case err != nil && err.Error() != problem:
 		a.log.Error("rejecting the configuration; the one before stays in force", "error", err)
 		a.troubles.setConfig(err.Error())
-		a.metrics.config.Set(1)
+		a.metrics.config.WithLabelValues().Set(1)
 	}
 }
 
@@ -301,7 +301,7 @@ func (a *Agent) saveState() {
 		a.troubles.setState("")
 		return
 	}
-	a.metrics.stateError.Inc()
+	a.metrics.stateError.WithLabelValues().Inc()
 	if _, problem := a.troubles.read(); problem == "" {
 		a.log.Error("keeping the state; the agent goes on, and begins anew after a restart", "error", err)
 	}

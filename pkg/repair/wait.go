@@ -72,6 +72,7 @@ func (e *Executor) standing(ctx context.Context, repair *v1alpha1.NodeRepair) (b
 		return false, p, err
 	}
 	if sick := sickOf(claim); sick != "" {
+		e.setCondition(repair, v1alpha1.RepairConditionVerified, metav1.ConditionFalse, sicknessOf(repair, claim), truncate(fmt.Sprintf("the replacement %s came up sick: %s", claim.Name, sick)))
 		p, err := e.withdraw(ctx, repair, r, "it came up sick: "+sick)
 		return false, p, err
 	}
