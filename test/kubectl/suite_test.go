@@ -109,12 +109,12 @@ var differing = []struct {
 	as   string
 }{
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`), "<time>"},
-	{regexp.MustCompile(`kwok-([a-z]+)-[a-z0-9]{5,8}\b`), "<node of $1>"},
+	{regexp.MustCompile(`kwok-([a-z]+)-[a-z0-9-]+`), "<node of $1>"},
+	{regexp.MustCompile(`\b(storm|done|held|stuck)-[a-z0-9]{8,10}-[a-z0-9]{5}\b`), "<pod of $1>"},
 	{regexp.MustCompile(`\b(storm|done|held|stuck)-[a-z0-9]{5}-\d+\b`), "<repair of $1>"},
 	{regexp.MustCompile(`\b(storm|done|held|stuck)-[a-z0-9]{5,8}\b`), "<nodeclaim of $1>"},
 	{regexp.MustCompile(`controller \S+ in namespace`), "controller <name> in namespace"},
 	{regexp.MustCompile(`\b\d+[smhd](\d+[smh])?\b`), "<age>"},
-	{regexp.MustCompile(`<age> ago`), "<age> ago"},
 	{regexp.MustCompile(` +\n`), "\n"},
 	{regexp.MustCompile(`  +`), "  "},
 }
