@@ -87,7 +87,19 @@ build: ## Build the controller, the agent and the programs of the tests into bin
 	@echo "==> building the controller and the agent (the first time compiles Karpenter's packages: a few minutes)"
 	@mkdir -p $(BIN)
 	@go build -o $(BIN)/ ./cmd/controller ./test/demo ./test/bench ./test/inside/karpenter-with-method
-	@CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o $(BIN)/agent ./cmd/agent
+	@CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o $(BIN)/ ./cmd/agent ./cmd/kubectl-autorepair
+
+.PHONY: plugin
+plugin: ## Build kubectl-autorepair for every platform of .krew.yaml into bin/plugin/
+	@for p in $(PLATFORMS); do \
+		echo "==> kubectl-autorepair for $$p"; dir=$(BIN)/plugin/$$p; mkdir -p $$dir && cp LICENSE $$dir && \
+		CGO_ENABLED=0 GOOS=$${p%_*} GOARCH=$${p#*_} go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $$dir/ ./cmd/kubectl-autorepair && \
+		tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -czf $(BIN)/plugin/kubectl-autorepair_$$p.tar.gz -C $$dir . || exit 1; \
+	done
+
+# Platforms of the kubectl plugin, as in .krew.yaml.
+PLATFORMS = linux_amd64 linux_arm64 darwin_amd64 darwin_arm64 windows_amd64
+VERSION = $(shell git describe --tags --always --dirty)
 
 .PHONY: helm
 helm: ## Build Helm, by which the tests render and install the charts
