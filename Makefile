@@ -81,7 +81,7 @@ build: ## Build the controller, the agent and the programs of the tests into bin
 	@echo "==> building the controller and the agent (the first time compiles Karpenter's packages: a few minutes)"
 	@mkdir -p $(BIN)
 	@go build -o $(BIN)/ ./cmd/controller ./test/demo ./test/bench ./test/inside/karpenter-with-method
-	@CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o $(BIN)/agent ./cmd/agent
+	@CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o $(BIN)/ ./cmd/agent ./cmd/kubectl-autorepair
 
 .PHONY: localcluster
 localcluster: ## Build the local cluster: etcd, Kubernetes, kwok, an unmodified Karpenter
