@@ -1,0 +1,186 @@
+package explain
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
+
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+)
+
+// ConditionsManager is the field manager by which the controller writes our conditions on NodeClaims.
+const ConditionsManager = v1alpha1.Group + "/conditions"
+
+// WrittenState says how what the NodeClaim says compares with what holds.
+type WrittenState string
+
+const (
+	// WrittenCurrent: the NodeClaim says what holds now.
+	WrittenCurrent WrittenState = "Current"
+	// WrittenDiffers: it says something else; for some seconds after a change that is as it should be.
+	WrittenDiffers WrittenState = "Differs"
+	// WrittenNothing: it says nothing although there is something to say.
+	WrittenNothing WrittenState = "Nothing"
+)
+
+// Written compares what the controller last wrote on the NodeClaim with what holds now by the same diagnosis and decision.
+type Written struct {
+	State WrittenState `json:"state"`
+	// At is when our conditions were last written, as far as the API tells: never before it, and by up to the pace of
+	// field managers later. Absent where it does not tell.
+	At *metav1.Time `json:"at,omitempty"`
+	// Controller says whether the controller runs.
+	Controller string `json:"controller"`
+	// Running is false where the controller is known not to run, and absent where that cannot be told.
+	Running *bool `json:"running,omitempty"`
+	// Differences between the two.
+	Differences []Difference `json:"differences,omitempty"`
+	// Advice is what to look at; empty where all is well.
+	Advice string `json:"advice,omitempty"`
+}
+
+// Difference is one condition that the NodeClaim has otherwise than it holds now. Absent sides are conditions that are not
+// there.
+type Difference struct {
+	Type    string  `json:"type"`
+	Written *Stated `json:"written,omitempty"`
+	Now     *Stated `json:"now,omitempty"`
+}
+
+// Stated is what a condition says.
+type Stated struct {
+	Status  metav1.ConditionStatus `json:"status"`
+	Reason  string                 `json:"reason"`
+	Message string                 `json:"message"`
+}
+
+func written(now time.Time, about About, repair *v1alpha1.NodeRepair) Written {
+	existing := conditionsOf(about.NodeClaim)
+	out := Written{State: WrittenCurrent, At: writtenAt(about.NodeClaim)}
+	out.Controller, out.Running = running(now, about)
+	if !about.NodeClaim.DeletionTimestamp.IsZero() && len(about.Diagnosis.Facts) == 0 {
+		return out // what it says stays when its Node has gone
+	}
+	out.Differences = differences(existing, Conditions(now, about.Diagnosis, about.Decision, repair))
+	switch {
+	case len(out.Differences) == 0:
+	case len(existing) == 0:
+		out.State = WrittenNothing
+	default:
+		out.State = WrittenDiffers
+	}
+	out.Advice = advice(out)
+	return out
+}
+
+func conditionsOf(nodeClaim *karpv1.NodeClaim) map[string]Stated {
+	out := map[string]Stated{}
+	for _, c := range nodeClaim.Status.Conditions {
+		if strings.HasPrefix(c.Type, v1alpha1.Group+"/") {
+			out[c.Type] = Stated{Status: c.Status, Reason: c.Reason, Message: c.Message}
+		}
+	}
+	return out
+}
+
+// writtenAt is when the field manager wrote; where it has left no trace, when one of our conditions last changed.
+func writtenAt(nodeClaim *karpv1.NodeClaim) *metav1.Time {
+	var newest time.Time
+	for _, entry := range nodeClaim.ManagedFields {
+		if entry.Manager == ConditionsManager && entry.Time != nil && entry.Time.After(newest) {
+			newest = entry.Time.Time
+		}
+	}
+	for _, c := range nodeClaim.Status.Conditions {
+		if strings.HasPrefix(c.Type, v1alpha1.Group+"/") && c.LastTransitionTime.After(newest) {
+			newest = c.LastTransitionTime.Time
+		}
+	}
+	return moment(newest)
+}
+
+func differences(existing map[string]Stated, wanted []metav1.Condition) []Difference {
+	var out []Difference
+	seen := map[string]bool{}
+	for _, w := range wanted {
+		seen[w.Type] = true
+		is := Stated{Status: w.Status, Reason: w.Reason, Message: w.Message}
+		was, ok := existing[w.Type]
+		switch {
+		case !ok:
+			out = append(out, Difference{Type: w.Type, Now: &is})
+		case was != is:
+			out = append(out, Difference{Type: w.Type, Written: &was, Now: &is})
+		}
+	}
+	var gone []Difference
+	for conditionType, was := range existing {
+		if !seen[conditionType] {
+			gone = append(gone, Difference{Type: conditionType, Written: &was})
+		}
+	}
+	sortDifferences(gone)
+	return append(out, gone...)
+}
+
+// leaseDuration is that of the controller's lease, where it does not say: client-go's default in controller-runtime.
+const leaseDuration = 15 * time.Second
+
+// running says whether the controller runs, by its lease.
+func running(now time.Time, about About) (said string, runs *bool) {
+	yes, no := true, false
+	lease := about.Lease
+	switch {
+	case about.LeaseUnknown != "":
+		return "whether the controller runs cannot be told: " + about.LeaseUnknown, nil
+	case lease == nil:
+		return "no lease of the controller is found: it is not installed, or runs without leader election", nil
+	}
+	name := lease.Namespace + "/" + lease.Name
+	holder, renewed := held(lease)
+	if holder == "" || renewed.IsZero() {
+		return fmt.Sprintf("no controller holds the lease %s: none runs", name), &no
+	}
+	length := leaseDuration
+	if lease.Spec.LeaseDurationSeconds != nil {
+		length = time.Duration(*lease.Spec.LeaseDurationSeconds) * time.Second
+	}
+	if now.Sub(renewed) > 2*length {
+		return fmt.Sprintf("no controller runs: %s has held the lease %s and renewed it last at %s", holder, name, stamp(renewed)), &no
+	}
+	return fmt.Sprintf("the controller runs: %s holds the lease %s, renewed at %s", holder, name, stamp(renewed)), &yes
+}
+
+func held(lease *coordinationv1.Lease) (holder string, renewed time.Time) {
+	if lease.Spec.HolderIdentity != nil {
+		holder = *lease.Spec.HolderIdentity
+	}
+	if lease.Spec.RenewTime != nil {
+		renewed = lease.Spec.RenewTime.Time
+	}
+	return holder, renewed
+}
+
+// advice says what to make of a difference.
+func advice(w Written) string {
+	switch {
+	case w.Running != nil && !*w.Running:
+		return "No controller is at work, so nothing of what is said here will happen: see to its Deployment."
+	case len(w.Differences) == 0:
+		return ""
+	case w.Running != nil:
+		return "The controller writes changes within seconds. If this stays: it may not write NodeClaims (see its log for \"forbidden\"), " +
+			"is of another version than this program, or was started with other flags."
+	default:
+		return "If this stays, the controller does not run, may not write NodeClaims, is of another version than this program, or was started with other flags."
+	}
+}
+
+func sortDifferences(d []Difference) {
+	slices.SortFunc(d, func(a, b Difference) int { return strings.Compare(a.Type, b.Type) })
+}
