@@ -17,6 +17,8 @@ type Cluster struct {
 	client.WithWatch
 	// Server is its address, for messages; empty where there is none.
 	Server string
+	// config to connect anew; nil where the cluster is not a real one.
+	config *rest.Config
 }
 
 // Connect gives the client of the cluster that the flags name. Nothing is asked of the cluster yet.
@@ -40,7 +42,7 @@ func NewCluster(config *rest.Config) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connecting to %s, %w", config.Host, err)
 	}
-	return &Cluster{WithWatch: kube, Server: config.Host}, nil
+	return &Cluster{WithWatch: kube, Server: config.Host, config: config}, nil
 }
 
 // mapper knows the resources of our kinds without asking the API server, which would be a request for each group. A

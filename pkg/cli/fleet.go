@@ -34,8 +34,12 @@ type Fleet struct {
 	Karpenter decision.Karpenter
 	// RebootProviders are the API groups of the node classes whose provider reboots; nil for those that we know.
 	RebootProviders []string
+	// Controller is whether ours is at work; nil where that cannot be told.
+	Controller *ControllerState
 	// Gaps are what could not be read although it was wanted.
 	Gaps []Gap
+	// unread is what was answered in the place of a list, by the type of the list.
+	unread map[string]error
 }
 
 // Input gives what a decision about the fleet rests on, gathered exactly as the controller gathers it.

@@ -2,6 +2,9 @@ package cli
 
 import (
 	"context"
+	"fmt"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
@@ -21,86 +24,99 @@ type Wanted struct {
 	Pods bool
 	// Karpenter: its version and settings.
 	Karpenter bool
+	// Controller: whether ours is at work.
+	Controller bool
 }
 
 // Load reads the fleet from the cluster, all lists at once. What cannot be read is a Gap; an error means that nothing
 // can be said at all: the cluster does not answer, or Karpenter's or our kinds are not there.
 func (o *Options) Load(ctx context.Context, cluster *Cluster, wanted Wanted) (*Fleet, error) {
-	fleet := &Fleet{}
-	reads := []read{
-		{"nodeclaims.karpenter.sh", func(ctx context.Context) error {
-			return listAll(ctx, cluster, &karpv1.NodeClaimList{}, func(l *karpv1.NodeClaimList) { fleet.NodeClaims = l.Items })
-		}},
-		{"nodepools.karpenter.sh", func(ctx context.Context) error {
-			return listAll(ctx, cluster, &karpv1.NodePoolList{}, func(l *karpv1.NodePoolList) { fleet.NodePools = l.Items })
-		}},
-		{"nodes", func(ctx context.Context) error {
-			return listAll(ctx, cluster, &corev1.NodeList{}, func(l *corev1.NodeList) { fleet.Nodes = l.Items })
-		}},
-		{"nodehealths.autorepair.sh", func(ctx context.Context) error {
-			return listAll(ctx, cluster, &v1alpha1.NodeHealthList{}, func(l *v1alpha1.NodeHealthList) { fleet.Health = l.Items })
-		}},
-		{"noderepairs.autorepair.sh", func(ctx context.Context) error {
-			return listAll(ctx, cluster, &v1alpha1.NodeRepairList{}, func(l *v1alpha1.NodeRepairList) { fleet.Repairs = l.Items })
-		}},
-		{"repairpolicies.autorepair.sh", func(ctx context.Context) error {
-			return listAll(ctx, cluster, &v1alpha1.RepairPolicyList{}, func(l *v1alpha1.RepairPolicyList) { fleet.Policies = l.Items })
-		}},
-		{"repairpauses.autorepair.sh", func(ctx context.Context) error {
-			return listAll(ctx, cluster, &v1alpha1.RepairPauseList{}, func(l *v1alpha1.RepairPauseList) { fleet.Pauses = l.Items })
-		}},
-	}
+	return o.load(ctx, cluster.Server, cluster, wanted)
+}
+
+func (o *Options) load(ctx context.Context, server string, reader client.Reader, wanted Wanted) (*Fleet, error) {
+	fleet := &Fleet{unread: map[string]error{}}
+	reads := fleet.reads()
 	if wanted.Pods {
-		reads = append(reads, read{"poddisruptionbudgets.policy", func(ctx context.Context) error {
-			return listAll(ctx, cluster, &policyv1.PodDisruptionBudgetList{}, func(l *policyv1.PodDisruptionBudgetList) { fleet.Budgets = l.Items })
-		}})
+		reads = append(reads, listed("poddisruptionbudgets.policy", &policyv1.PodDisruptionBudgetList{}, func(l *policyv1.PodDisruptionBudgetList) { fleet.Budgets = l.Items }))
 	}
 	if wanted.Karpenter {
-		reads = append(reads, read{"deployments.apps", func(ctx context.Context) error { return discover(ctx, cluster, fleet) }})
+		reads = append(reads, read{resource: "deployments.apps", do: func(ctx context.Context, reader client.Reader) error { return discover(ctx, reader, fleet) }})
 	}
-	gaps, err := readAll(ctx, cluster.Server, reads)
-	if err != nil {
+	var lease *coordinationv1.Lease
+	if wanted.Controller {
+		keep := func(found *coordinationv1.Lease) { lease = found }
+		reads = append(reads, read{resource: "leases.coordination.k8s.io", list: &coordinationv1.LeaseList{}, quiet: true,
+			do: func(ctx context.Context, reader client.Reader) error { return readLease(ctx, reader, keep) }})
+	}
+	if err := fleet.readAll(ctx, server, reader, reads); err != nil {
 		return nil, err
 	}
 	if wanted.Pods {
-		more, err := readAll(ctx, cluster.Server, []read{{"pods", func(ctx context.Context) error { return fleet.readPods(ctx, cluster) }}})
-		if err != nil {
+		pods := read{resource: "pods", do: fleet.readPods}
+		if err := fleet.readAll(ctx, server, reader, []read{pods}); err != nil {
 			return nil, err
 		}
-		gaps = append(gaps, more...)
 	}
-	fleet.Gaps, fleet.Now = gaps, o.Clock.Now()
+	fleet.Now = o.Clock.Now()
+	fleet.Controller = controllerState(lease, fleet.Now)
 	return fleet, nil
 }
 
-// read is one list of many.
+// read is one read of many.
 type read struct {
 	resource string
-	do       func(context.Context) error
+	// list is of the type that is listed; nil where it is not one list.
+	list client.ObjectList
+	do   func(context.Context, client.Reader) error
+	// quiet reads are not missed where they are refused.
+	quiet bool
+}
+
+// reads are what every command wants.
+func (f *Fleet) reads() []read {
+	return []read{
+		listed("nodeclaims.karpenter.sh", &karpv1.NodeClaimList{}, func(l *karpv1.NodeClaimList) { f.NodeClaims = l.Items }),
+		listed("nodepools.karpenter.sh", &karpv1.NodePoolList{}, func(l *karpv1.NodePoolList) { f.NodePools = l.Items }),
+		listed("nodes", &corev1.NodeList{}, func(l *corev1.NodeList) { f.Nodes = l.Items }),
+		listed("nodehealths.autorepair.sh", &v1alpha1.NodeHealthList{}, func(l *v1alpha1.NodeHealthList) { f.Health = l.Items }),
+		listed("noderepairs.autorepair.sh", &v1alpha1.NodeRepairList{}, func(l *v1alpha1.NodeRepairList) { f.Repairs = l.Items }),
+		listed("repairpolicies.autorepair.sh", &v1alpha1.RepairPolicyList{}, func(l *v1alpha1.RepairPolicyList) { f.Policies = l.Items }),
+		listed("repairpauses.autorepair.sh", &v1alpha1.RepairPauseList{}, func(l *v1alpha1.RepairPauseList) { f.Pauses = l.Items }),
+	}
+}
+
+func listed[L client.ObjectList](resource string, list L, keep func(L)) read {
+	return read{resource: resource, list: list, do: func(ctx context.Context, reader client.Reader) error {
+		return listAll(ctx, reader, list, keep)
+	}}
 }
 
 // readAll does all reads at once. The gaps are in the order of the reads.
-func readAll(ctx context.Context, server string, reads []read) ([]Gap, error) {
+func (f *Fleet) readAll(ctx context.Context, server string, reader client.Reader, reads []read) error {
 	errs := make([]error, len(reads))
 	var group errgroup.Group
 	for i, r := range reads {
 		group.Go(func() error {
-			errs[i] = r.do(ctx)
+			errs[i] = r.do(ctx, reader)
 			return nil
 		})
 	}
 	_ = group.Wait()
-	var gaps []Gap
-	for i, err := range errs {
-		gap, err := gapOf(server, reads[i].resource, err)
+	for i, r := range reads {
+		gap, err := gapOf(server, r.resource, errs[i])
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if gap != nil {
-			gaps = append(gaps, *gap)
+		if gap == nil {
+			continue
+		}
+		f.unread[fmt.Sprintf("%T", r.list)] = errs[i]
+		if !r.quiet {
+			f.Gaps = append(f.Gaps, *gap)
 		}
 	}
-	return gaps, nil
+	return nil
 }
 
 // fromCache lets the API server answer from its cache, as it answers controllers: the newest that it has seen, without a
@@ -169,4 +185,15 @@ func (f *Fleet) readPods(ctx context.Context, reader client.Reader) error {
 		f.Pods = append(f.Pods, of...)
 	}
 	return nil
+}
+
+// loadRepairs reads the NodeRepairs and nothing else.
+func (o *Options) loadRepairs(ctx context.Context, cluster *Cluster) (*Fleet, error) {
+	fleet := &Fleet{unread: map[string]error{}}
+	repairs := listed("noderepairs.autorepair.sh", &v1alpha1.NodeRepairList{}, func(l *v1alpha1.NodeRepairList) { fleet.Repairs = l.Items })
+	if err := fleet.readAll(ctx, cluster.Server, cluster, []read{repairs}); err != nil {
+		return nil, err
+	}
+	fleet.Now = o.Clock.Now()
+	return fleet, nil
 }

@@ -23,6 +23,8 @@ type Section struct {
 	Title string
 	Lines []string
 	Table *Table
+	// After are lines below the table.
+	After []string
 }
 
 // Table is a table for people. A column whose name ends in + is shown with --output=wide only.
@@ -77,6 +79,9 @@ func (o *Options) printSections(out io.Writer, sections []Section) error {
 			return err
 		}
 		fmt.Fprint(&text, colours.table(lines))
+		for _, line := range section.After {
+			fmt.Fprintln(&text, printable(line))
+		}
 	}
 	_, err := out.Write(text.Bytes())
 	return err //nolint:wrapcheck // nothing to add

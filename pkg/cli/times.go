@@ -1,6 +1,9 @@
 package cli
 
 import (
+	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/duration"
@@ -20,4 +23,20 @@ func stamp(t time.Time) string {
 		return ""
 	}
 	return t.UTC().Format(time.RFC3339)
+}
+
+// maxLength bounds durations that people write: ten years.
+const maxLength = 10 * 365 * 24 * time.Hour
+
+// parseLength reads a positive duration: what Go reads, and days as 7d.
+func parseLength(text string) (time.Duration, error) {
+	length, err := time.ParseDuration(text)
+	if days, isDays := strings.CutSuffix(text, "d"); isDays {
+		n, atoiErr := strconv.ParseUint(days, 10, 16)
+		length, err = time.Duration(n)*24*time.Hour, atoiErr
+	}
+	if err != nil || length <= 0 || length > maxLength {
+		return 0, fmt.Errorf("%q is no duration: write for example 30m, 2h or 7d", text)
+	}
+	return length, nil
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	clocktesting "k8s.io/utils/clock/testing"
@@ -36,10 +37,11 @@ type world struct {
 
 // newWorld makes a cluster in memory that holds the objects, at now. Nobody sits at the terminal.
 func newWorld(objects ...client.Object) *world {
-	builder := fake.NewClientBuilder().WithScheme(scheme.New()).WithObjects(objects...).WithStatusSubresource(&v1alpha1.NodeRepair{}, &v1alpha1.RepairPolicy{})
+	builder := fake.NewClientBuilder().WithScheme(scheme.New()).WithReturnManagedFields().WithObjects(objects...).WithStatusSubresource(&v1alpha1.NodeRepair{}, &v1alpha1.RepairPolicy{})
 	for _, index := range scheme.Indexes {
 		builder = builder.WithIndex(index.Object, index.Field, index.Extract)
 	}
+	builder = builder.WithIndex(&coordinationv1.Lease{}, "metadata.name", func(o client.Object) []string { return []string{o.GetName()} })
 	w := &world{client: builder.Build(), out: &bytes.Buffer{}, errOut: &bytes.Buffer{}}
 	w.Options = &Options{
 		IOStreams: genericiooptions.IOStreams{In: strings.NewReader(""), Out: w.out, ErrOut: w.errOut},
