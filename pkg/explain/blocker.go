@@ -41,7 +41,7 @@ var lifters = map[decision.BlockerReason]string{
 	decision.BlockerBudget:            "time, or who manages the NodePools",
 	decision.BlockerBudgetInvalid:     "who manages the NodePools",
 	decision.BlockerPods:              "the owners of the pods, or who may write RepairPolicies",
-	decision.BlockerCorrelated:        "time, as the repairs at work prove themselves",
+	decision.BlockerCorrelated:        "time, as the repairs at work prove themselves; at once, who may annotate Nodes",
 	decision.BlockerBackoff:           "time",
 	decision.BlockerLaunching:         "Karpenter, as the replacements launch",
 	decision.BlockerKarpenterActing:   "Karpenter, when it is done",

@@ -4,7 +4,6 @@ import (
 	"slices"
 	"time"
 
-	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -23,7 +22,9 @@ type State string
 const (
 	// StateUnwatched: nothing states anything about the node.
 	StateUnwatched State = "Unwatched"
-	// StateHealthy: nothing Fatal is known that can be trusted.
+	// StateUnknown: nothing Fatal is known that can be trusted, and of some category nothing can be told at all.
+	StateUnknown State = "Unknown"
+	// StateHealthy: nothing Fatal is known, and whoever is there to look can see.
 	StateHealthy State = "Healthy"
 	// StateShownOnly: what is Fatal is only shown, since its rule says action: None.
 	StateShownOnly State = "ShownOnly"
@@ -53,9 +54,15 @@ type About struct {
 	Decision *decision.Decision
 	// Repairs are all NodeRepairs that are kept, of this NodeClaim and of others.
 	Repairs []v1alpha1.NodeRepair
-	// Lease of the controller's leader election; nil where there is none. LeaseUnknown says why it could not be read.
-	Lease        *coordinationv1.Lease
-	LeaseUnknown string
+	// Controller is what its lease says; nil where none was found or may be read.
+	Controller *Controller
+}
+
+// Controller is what the lease of the controller's leader election says.
+type Controller struct {
+	Namespace, Holder string
+	// Renewed is when the holder last said that it lives; zero for never.
+	Renewed time.Time
 }
 
 // Explanation is all that there is to say about one node and its NodeClaim at a time: what is wrong, what will be done
@@ -201,10 +208,10 @@ func Explain(now time.Time, about About) Explanation {
 		e.Blockers = append(e.Blockers, ExplainBlocker(b))
 	}
 	e.State = state(about, repair, e.Blockers)
+	e.Written = written(now, about, repair)
 	e.Summary = summary(now, about, e)
 	e.Next = next(now, about, e.Blockers, repair)
 	e.Timeline = timeline(now, about, repairs)
-	e.Written = written(now, about, repair)
 	return e
 }
 
@@ -225,6 +232,8 @@ func state(about About, repair *v1alpha1.NodeRepair, blockers []ExplainedBlocker
 		return StateLeaving
 	case len(about.Diagnosis.Facts) == 0 && len(verdict.Judgements) == 0:
 		return StateUnwatched
+	case len(verdict.Judgements) == 0 && len(unknown(about.Diagnosis)) > 0:
+		return StateUnknown
 	case len(verdict.Judgements) == 0:
 		return StateHealthy
 	case len(blockers) == 0 && about.Decision != nil && about.Decision.Admitted:

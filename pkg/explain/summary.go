@@ -2,9 +2,11 @@ package explain
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/duration"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
@@ -13,6 +15,14 @@ import (
 
 // summary says how things stand in a sentence or two.
 func summary(now time.Time, about About, e Explanation) string {
+	said := standing(now, about, e)
+	if runs := e.Written.Running; runs != nil && !*runs {
+		said += " But no controller is at work, so nothing happens."
+	}
+	return said
+}
+
+func standing(now time.Time, about About, e Explanation) string {
 	what := "Node " + e.Node
 	if e.Node == "" {
 		what = "NodeClaim " + e.NodeClaim
@@ -21,7 +31,10 @@ func summary(now time.Time, about About, e Explanation) string {
 	case StateUnwatched:
 		return what + " is watched by nobody: there is no NodeHealth of it, so nothing is known of its health and nothing is done."
 	case StateHealthy:
-		return what + " is healthy: nothing Fatal is found on it" + unknown(e.Facts) + "."
+		return what + " is healthy: nothing Fatal is found on it."
+	case StateUnknown:
+		return fmt.Sprintf("Of node %s nothing Fatal is known that can be trusted, but %s cannot be told. It counts neither as sick nor as healthy, and nothing is done about it.",
+			e.Node, strings.Join(unknown(about.Diagnosis), " and "))
 	case StateShownOnly:
 		return fmt.Sprintf("%s has %s, which RepairPolicy %q wants to be shown only (action: None): nothing is done.", what, fatal(about), e.Policy.Name)
 	case StateTolerated:
@@ -79,24 +92,24 @@ func fatal(about About) string {
 	return said
 }
 
-// unknown says which categories nobody can tell about.
-func unknown(facts []ExplainedFact) string {
+// unknown are the conditions that nobody can tell about.
+func unknown(d diagnosis.Diagnosis) []string {
 	var names []string
-	for _, fact := range facts {
-		if fact.Status == "Unknown" {
+	for _, fact := range facts(d) {
+		if fact.Status == metav1.ConditionUnknown {
 			names = append(names, strings.TrimPrefix(fact.Type, v1alpha1.Group+"/"))
 		}
 	}
-	if len(names) == 0 {
-		return ""
-	}
-	return ", but " + strings.Join(names, ", ") + " cannot be told"
+	return names
 }
 
+// reasons names each kind of blocker once.
 func reasons(blockers []ExplainedBlocker) string {
 	names := make([]string, 0, len(blockers))
 	for _, b := range blockers {
-		names = append(names, b.Reason)
+		if !slices.Contains(names, b.Reason) {
+			names = append(names, b.Reason)
+		}
 	}
 	return strings.Join(names, ", ")
 }

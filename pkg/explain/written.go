@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
@@ -62,7 +61,7 @@ type Stated struct {
 func written(now time.Time, about About, repair *v1alpha1.NodeRepair) Written {
 	existing := conditionsOf(about.NodeClaim)
 	out := Written{State: WrittenCurrent, At: writtenAt(about.NodeClaim)}
-	out.Controller, out.Running = running(now, about)
+	out.Controller, out.Running = running(now, about.Controller)
 	if !about.NodeClaim.DeletionTimestamp.IsZero() && len(about.Diagnosis.Facts) == 0 {
 		return out // what it says stays when its Node has gone
 	}
@@ -128,42 +127,23 @@ func differences(existing map[string]Stated, wanted []metav1.Condition) []Differ
 	return append(out, gone...)
 }
 
-// leaseDuration is that of the controller's lease, where it does not say: client-go's default in controller-runtime.
-const leaseDuration = 15 * time.Second
+// silentAfter is how old the controller's last word may be: many times the 10 seconds within which its lease is renewed,
+// since the clocks of people and clusters differ.
+const silentAfter = 2 * time.Minute
 
 // running says whether the controller runs, by its lease.
-func running(now time.Time, about About) (said string, runs *bool) {
+func running(now time.Time, c *Controller) (said string, runs *bool) {
 	yes, no := true, false
-	lease := about.Lease
 	switch {
-	case about.LeaseUnknown != "":
-		return "whether the controller runs cannot be told: " + about.LeaseUnknown, nil
-	case lease == nil:
-		return "no lease of the controller is found: it is not installed, or runs without leader election", nil
+	case c == nil:
+		return "whether the controller runs cannot be told: its lease is not found, or you may not read leases", nil
+	case c.Holder == "" || c.Renewed.IsZero():
+		return fmt.Sprintf("no controller runs in namespace %s: nobody holds its lease", c.Namespace), &no
+	case now.Sub(c.Renewed) > silentAfter:
+		return fmt.Sprintf("no controller runs: %s in namespace %s was last heard of at %s", c.Holder, c.Namespace, stamp(c.Renewed)), &no
+	default:
+		return fmt.Sprintf("the controller %s in namespace %s runs", c.Holder, c.Namespace), &yes
 	}
-	name := lease.Namespace + "/" + lease.Name
-	holder, renewed := held(lease)
-	if holder == "" || renewed.IsZero() {
-		return fmt.Sprintf("no controller holds the lease %s: none runs", name), &no
-	}
-	length := leaseDuration
-	if lease.Spec.LeaseDurationSeconds != nil {
-		length = time.Duration(*lease.Spec.LeaseDurationSeconds) * time.Second
-	}
-	if now.Sub(renewed) > 2*length {
-		return fmt.Sprintf("no controller runs: %s has held the lease %s and renewed it last at %s", holder, name, stamp(renewed)), &no
-	}
-	return fmt.Sprintf("the controller runs: %s holds the lease %s, renewed at %s", holder, name, stamp(renewed)), &yes
-}
-
-func held(lease *coordinationv1.Lease) (holder string, renewed time.Time) {
-	if lease.Spec.HolderIdentity != nil {
-		holder = *lease.Spec.HolderIdentity
-	}
-	if lease.Spec.RenewTime != nil {
-		renewed = lease.Spec.RenewTime.Time
-	}
-	return holder, renewed
 }
 
 // advice says what to make of a difference.

@@ -8,6 +8,7 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"slices"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/scheme"
@@ -50,7 +51,7 @@ func tells(object client.Object) bool {
 	case *appsv1.Deployment:
 		return snapshot.IsKarpenter(o)
 	case *apiextensionsv1.CustomResourceDefinition:
-		return snapshot.IsKarpenterDefinition(o.Name)
+		return slices.Contains(snapshot.KarpenterDefinitions, o.Name)
 	case *coordinationv1.Lease:
 		return o.Name == LeaseName
 	default:

@@ -2,6 +2,7 @@ package recording
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -85,7 +86,7 @@ func TestWhatIsWrittenIsReadAgain(t *testing.T) {
 	policy.Spec.Rules = []v1alpha1.RepairRule{{Name: "all", Match: v1alpha1.FindingMatch{ReasonPattern: ".*"}, Tolerate: metav1.Duration{Duration: time.Minute}}}
 	given := append(claimAndNode(), pod(), karpenter(), policy)
 	for i := range karpapis.CRDs {
-		if snapshot.IsKarpenterDefinition(karpapis.CRDs[i].Name) {
+		if slices.Contains(snapshot.KarpenterDefinitions, karpapis.CRDs[i].Name) {
 			given = append(given, karpapis.CRDs[i].DeepCopy())
 		}
 	}

@@ -20,8 +20,8 @@ import (
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/decision"
 )
 
-// karpenterLabel is how Karpenter's chart labels its Deployment.
-var karpenterLabel = client.MatchingLabels{"app.kubernetes.io/name": "karpenter"}
+// KarpenterLabel is how Karpenter's chart labels its Deployment.
+var KarpenterLabel = client.MatchingLabels{"app.kubernetes.io/name": "karpenter"}
 
 // nodeClaimCRD is where the API says how it merges the conditions of a NodeClaim.
 const nodeClaimCRD = "nodeclaims.karpenter.sh"
@@ -31,11 +31,16 @@ const nodePoolCRD = "nodepools.karpenter.sh"
 
 // IsKarpenter says whether Discovery looks at the Deployment: Karpenter's chart labels it so.
 func IsKarpenter(deployment *appsv1.Deployment) bool {
-	return deployment.Labels["app.kubernetes.io/name"] == "karpenter"
+	for label, value := range KarpenterLabel {
+		if deployment.Labels[label] != value {
+			return false
+		}
+	}
+	return true
 }
 
-// IsKarpenterDefinition says whether Discovery looks at the CustomResourceDefinition of that name.
-func IsKarpenterDefinition(name string) bool { return name == nodeClaimCRD || name == nodePoolCRD }
+// KarpenterDefinitions are the CustomResourceDefinitions that Discovery looks at.
+var KarpenterDefinitions = []string{nodePoolCRD, nodeClaimCRD}
 
 // repairSince is the first Karpenter with do-not-repair, budgets for Unhealthy and the Rebooting lifecycle.
 var repairSince = semver.MustParse("1.15.0-0")
@@ -156,7 +161,7 @@ func (d *Discovery) RebootProviders() []string {
 // Discover looks again, and says whether the answer has changed. Where it cannot look, the answer stays.
 func (d *Discovery) Discover(ctx context.Context) (Found, bool, error) {
 	deployments := &appsv1.DeploymentList{}
-	if err := d.reader.List(ctx, deployments, karpenterLabel); err != nil {
+	if err := d.reader.List(ctx, deployments, KarpenterLabel); err != nil {
 		return Found{}, false, fmt.Errorf("listing deployments of karpenter, %w", err)
 	}
 	knowsUnhealthy, err := d.crdKnowsUnhealthy(ctx)
