@@ -9,6 +9,9 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/go-logr/logr"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/cli"
 )
 
@@ -18,9 +21,12 @@ var version = "unknown"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	log.SetLogger(logr.Discard()) // what people need to know is printed
 	options := cli.NewOptions(os.Stdin, os.Stdout, os.Stderr)
 	options.Version = version
-	if err := cli.NewRoot(options).ExecuteContext(ctx); err != nil {
+	root := cli.NewRoot(options)
+	root.SetArgs(cli.Args(os.Args))
+	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "Error:", err)
 		os.Exit(1)
 	}

@@ -62,6 +62,7 @@ func mapper(types *runtime.Scheme) meta.RESTMapper {
 // clusterScoped are those of our kinds that are in no namespace.
 var clusterScoped = map[schema.GroupKind]bool{
 	{Kind: "Node"}: true,
+	{Group: "authentication.k8s.io", Kind: "SelfSubjectReview"}:       true,
 	{Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition"}: true,
 	{Group: "karpenter.sh", Kind: "NodePool"}:                         true,
 	{Group: "karpenter.sh", Kind: "NodeClaim"}:                        true,

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -58,4 +59,40 @@ func namesOf(list client.ObjectList) []string {
 		return nil
 	})
 	return names
+}
+
+// explainCompletion says how kubectl itself completes the arguments of the plugin.
+func explainCompletion(root *cobra.Command) {
+	for _, command := range root.Commands() {
+		switch command.Name() {
+		case "help":
+			command.Example = "  kubectl autorepair help status"
+		case "completion":
+			command.Long = "completion prints a completion script for kubectl-autorepair, called by that name.\n\n" +
+				"For kubectl autorepair, kubectl (from 1.26) asks a program of the name " + CompleteName + " in the PATH; this\n" +
+				"program is one, if it is called so."
+			command.Example = "  # let kubectl complete: kubectl autorepair explain <TAB>\n" +
+				"  ln -s \"$(command -v kubectl-autorepair)\" ~/.local/bin/" + CompleteName + "\n\n" +
+				"  # kubectl-autorepair <TAB>\n  source <(kubectl autorepair completion bash)"
+			for _, shell := range command.Commands() {
+				shell.Example = "  kubectl autorepair completion " + shell.Name()
+			}
+		}
+	}
+}
+
+// CompleteName is the name of the program that kubectl asks for completions of the plugin's arguments
+// (https://kubernetes.io/docs/tasks/extend-kubectl/kubectl-plugins/).
+const CompleteName = "kubectl_complete-autorepair"
+
+// Args are the arguments of the program: it completes where it has been called by CompleteName.
+func Args(args []string) []string {
+	if len(args) == 0 {
+		return nil
+	}
+	name := strings.TrimSuffix(filepath.Base(args[0]), ".exe")
+	if name == CompleteName {
+		return append([]string{cobra.ShellCompRequestCmd}, args[1:]...)
+	}
+	return args[1:]
 }

@@ -32,6 +32,8 @@ type Fleet struct {
 
 	// Karpenter is what is known about the Karpenter of the cluster.
 	Karpenter decision.Karpenter
+	// KarpenterAssumed: which it is and whether it repairs nodes itself could not be found out.
+	KarpenterAssumed bool
 	// RebootProviders are the API groups of the node classes whose provider reboots; nil for those that we know.
 	RebootProviders []string
 	// Controller is whether ours is at work; nil where that cannot be told.

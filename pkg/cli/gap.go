@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -58,4 +59,9 @@ func (o *Options) TellGaps(fleet *Fleet) {
 	for _, gap := range fleet.Gaps {
 		fmt.Fprintln(o.ErrOut, o.colours().paint(yellow, "Warning:"), gap.Problem)
 	}
+}
+
+// lacks says whether a resource could not be read.
+func (f *Fleet) lacks(resource string) bool {
+	return slices.ContainsFunc(f.Gaps, func(gap Gap) bool { return gap.Resource == resource })
 }

@@ -22,6 +22,8 @@ import (
 type Wanted struct {
 	// Pods of the sick nodes, and PodDisruptionBudgets: what a decision needs, and a summary does not.
 	Pods bool
+	// PodsOf is the name of a Node or NodeClaim whose pods are wanted although it is not sick.
+	PodsOf string
 	// Karpenter: its version and settings.
 	Karpenter bool
 	// Controller: whether ours is at work.
@@ -53,7 +55,11 @@ func (o *Options) load(ctx context.Context, server string, reader client.Reader,
 		return nil, err
 	}
 	if wanted.Pods {
-		pods := read{resource: "pods", do: fleet.readPods}
+		also := ""
+		if machine, err := fleet.Find(wanted.PodsOf); err == nil {
+			also = machine.NodeName()
+		}
+		pods := read{resource: "pods", do: func(ctx context.Context, reader client.Reader) error { return fleet.readPods(ctx, reader, also) }}
 		if err := fleet.readAll(ctx, server, reader, []read{pods}); err != nil {
 			return nil, err
 		}
@@ -131,24 +137,30 @@ func listAll[L client.ObjectList](ctx context.Context, reader client.Reader, lis
 	return nil
 }
 
-// discover finds out which Karpenter the cluster runs.
+// discover finds out which Karpenter the cluster runs. Where that does not show, as where it runs outside of the cluster,
+// it is taken not to repair nodes itself: our controller may have been told so, and says on the NodeClaims if it was not.
 func discover(ctx context.Context, reader client.Reader, fleet *Fleet) error {
-	discovery := snapshot.NewDiscovery(reader, snapshot.Overrides{})
-	fleet.Karpenter = discovery.Karpenter()
-	found, _, err := discovery.Discover(ctx)
+	fleet.KarpenterAssumed = true
+	found, _, err := snapshot.NewDiscovery(reader, snapshot.Overrides{}).Discover(ctx)
 	if err != nil {
 		return err //nolint:wrapcheck // gapOf says what was read
 	}
-	fleet.Karpenter = found.Karpenter
+	fleet.Karpenter, fleet.KarpenterAssumed = found.Karpenter, found.OwnRepairAssumed
+	if found.OwnRepairAssumed {
+		fleet.Karpenter.OwnRepair = false
+	}
 	return nil
 }
 
 // manySick is the number of sick nodes from which one list of all pods is cheaper than a list for each node.
 const manySick = 50
 
-// readPods reads the pods of all nodes with a Fatal finding.
-func (f *Fleet) readPods(ctx context.Context, reader client.Reader) error {
+// readPods reads the pods of all nodes with a Fatal finding, and of one more, if it is named.
+func (f *Fleet) readPods(ctx context.Context, reader client.Reader, also string) error {
 	sick := sets.New[string]()
+	if also != "" {
+		sick.Insert(also)
+	}
 	for i := range f.Health {
 		for _, finding := range f.Health[i].Findings {
 			if finding.Severity == v1alpha1.SeverityFatal {

@@ -20,8 +20,8 @@ func karpenterDeployment() *appsv1.Deployment {
 	return d
 }
 
-// write writes a file of a folder of its own.
-func write(t *testing.T, name, text string) string {
+// writeFile writes a file of a folder of its own.
+func writeFile(t *testing.T, name, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
 	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
@@ -68,7 +68,7 @@ func TestSimulatePrints(t *testing.T) {
 		"unblocked": {objects: unblocked()},
 		"quiet":     {objects: oneNode()},
 		"later":     {objects: unblocked(), args: func(*testing.T) []string { return []string{"--now", "2026-11-25T12:09:00Z"} }},
-		"policy":    {objects: unblocked(), args: func(t *testing.T) []string { return []string{"--policy", write(t, "new.yaml", newPolicy)} }},
+		"policy":    {objects: unblocked(), args: func(t *testing.T) []string { return []string{"--policy", writeFile(t, "new.yaml", newPolicy)} }},
 		"old-karpenter": {objects: unblocked(), args: func(*testing.T) []string {
 			return []string{"--karpenter-version", "1.9.0", "--karpenter-node-repair", "true"}
 		}},
@@ -128,7 +128,7 @@ func readAll(t *testing.T, path string) string {
 
 func TestSimulateOfFilesSaysWhatIsMissing(t *testing.T) {
 	w := newWorld()
-	got, err := w.run(t, "simulate", "-f", write(t, "policies.yaml", newPolicy+"---\napiVersion: v1\nkind: Secret\nmetadata: {name: s}\n"))
+	got, err := w.run(t, "simulate", "-f", writeFile(t, "policies.yaml", newPolicy+"---\napiVersion: v1\nkind: Secret\nmetadata: {name: s}\n"))
 	require.NoError(t, err)
 	requireGolden(t, "simulate/files-missing.table", got)
 	requireGolden(t, "simulate/files-missing.warnings", w.errOut.String())
@@ -185,22 +185,22 @@ func TestSimulateRefuses(t *testing.T) {
 		"a file that is not there":  {args: func(*testing.T) []string { return []string{"-f", "nowhere.yaml"} }, want: "nowhere.yaml: no such file"},
 		"a directory without files": {args: func(t *testing.T) []string { return []string{"-f", t.TempDir()} }, want: "holds no file that ends in .yaml, .yml or .json"},
 		"a file that does not parse": {
-			args: func(t *testing.T) []string { return []string{"-f", write(t, "bad.yaml", newPolicy+"---\na: [b\n")} },
+			args: func(t *testing.T) []string { return []string{"-f", writeFile(t, "bad.yaml", newPolicy+"---\na: [b\n")} },
 			want: "bad.yaml:18 (document 3): yaml: did not find expected ',' or ']'",
 		},
 		"a policy that the API server would refuse": {
 			args: func(t *testing.T) []string {
-				return []string{"--policy", write(t, "bad.yaml", strings.Replace(newPolicy, "tolerate: 30m", "tolerate: 30", 1))}
+				return []string{"--policy", writeFile(t, "bad.yaml", strings.Replace(newPolicy, "tolerate: 30m", "tolerate: 30", 1))}
 			},
 			want: `line 16: spec.rules[0].tolerate: Invalid value: "integer": spec.rules[0].tolerate in body must be of type string: "integer"`,
 		},
 		"anything but policies as --policy": {
 			args: func(t *testing.T) []string {
-				return []string{"--policy", write(t, "node.yaml", "apiVersion: v1\nkind: Node\nmetadata: {name: node-a}\n")}
+				return []string{"--policy", writeFile(t, "node.yaml", "apiVersion: v1\nkind: Node\nmetadata: {name: node-a}\n")}
 			},
 			want: "--policy takes RepairPolicies only, and the files hold a Node node-a: name it with --filename",
 		},
-		"no policies as --policy": {args: func(t *testing.T) []string { return []string{"--policy", write(t, "e.yaml", "# nothing\n")} }, want: "the files of --policy hold no RepairPolicy"},
+		"no policies as --policy": {args: func(t *testing.T) []string { return []string{"--policy", writeFile(t, "e.yaml", "# nothing\n")} }, want: "the files of --policy hold no RepairPolicy"},
 		"a recording of files":    {args: func(*testing.T) []string { return []string{"--record", "a", "-f", "b"} }, want: "--record writes what the cluster is now"},
 		"standard input twice":    {args: func(*testing.T) []string { return []string{"--policy", "-", "-f", "-"} }, want: "standard input can be read once"},
 	} {

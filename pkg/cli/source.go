@@ -114,7 +114,7 @@ func (p *picture) discover(ctx context.Context, reader client.Reader, overrides 
 		return err //nolint:wrapcheck // gapOf says what was read
 	}
 	p.Karpenter = found.Karpenter
-	if found.OwnRepairAssumed {
+	if found.OwnRepairAssumed && !found.HonoursDoNotRepair {
 		p.warnings = append(p.warnings, "nothing tells whether Karpenter repairs nodes itself, so it is taken to do so, as the controller takes it: say --karpenter-node-repair=false if it does not")
 	}
 	return nil
@@ -187,6 +187,6 @@ func (p *picture) input(ctx context.Context) (decision.Input, error) {
 func (o *Options) tell(p *picture) {
 	o.TellGaps(p.Fleet)
 	for _, warning := range p.warnings {
-		fmt.Fprintln(o.ErrOut, "Warning: "+printable(warning))
+		fmt.Fprintln(o.ErrOut, o.colours().paint(yellow, "Warning:"), printable(warning))
 	}
 }

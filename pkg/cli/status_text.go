@@ -54,7 +54,7 @@ func (s *Status) headlines() []string {
 		n    int
 		what string
 	}{
-		{sum.Repairing, "repairing"}, {sum.Waiting, "waiting"}, {sum.Tolerated, "tolerated for now"}, {sum.Leaving, "leaving anyway"},
+		{sum.Repairing, "repairing"}, {sum.Waiting, "waiting"}, {sum.Tolerated, "tolerated for now"}, {sum.Leaving, "leaving anyway"}, {sum.Shown, "shown only"},
 	} {
 		if part.n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", part.n, part.what))

@@ -15,6 +15,7 @@ import (
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/decision"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/diagnosis"
 )
 
 // Status is the fleet in one screen.
@@ -43,6 +44,8 @@ type Summary struct {
 	Waiting   int `json:"waiting"`
 	Repairing int `json:"repairing"`
 	Leaving   int `json:"leaving"`
+	// Shown are those whose policy wants their faults shown and nothing done (action None).
+	Shown int `json:"shown"`
 	// Unwatched nodes have no NodeHealth, so nobody can tell how they are.
 	Unwatched int `json:"unwatched"`
 	// Foreign nodes are not Karpenter's; they are not repaired.
@@ -142,12 +145,18 @@ func poolsOf(in decision.Input, survey decision.Survey) map[string]*PoolStatus {
 		row := &PoolStatus{Name: name, Paused: anyActive(pool.Pauses, in.Now)}
 		allowance := survey.Allowances[name]
 		row.InFlight, row.Problem = allowance.InFlight, allowance.Problem
-		if allowance.Limit < math.MaxInt32 {
-			row.Limit = new(allowance.Limit)
-		}
+		row.Limit = limitOf(allowance)
 		pools[name] = row
 	}
 	return pools
+}
+
+// limitOf gives the limit of a budget; nil where there is none.
+func limitOf(allowance decision.Allowance) *int {
+	if allowance.Limit >= math.MaxInt32 {
+		return nil
+	}
+	return new(allowance.Limit)
 }
 
 // countNodes sorts the nodes by how they are.
@@ -222,6 +231,8 @@ func (s *Status) count(node *decision.Node, pool *PoolStatus, claim *karpv1.Node
 		pool.Tolerated++
 		s.Waiting = append(s.Waiting, waitingNode(node, claim))
 		s.Waiting[len(s.Waiting)-1].ToleratedUntil = orNil(deciding.EligibleAt)
+	case deciding == nil && !slices.ContainsFunc(node.Verdict.Judgements, func(j diagnosis.Judgement) bool { return j.Rule == "" }):
+		s.Summary.Shown++
 	default:
 		s.Summary.Waiting++
 		pool.Waiting++
