@@ -18,10 +18,11 @@ func newExplain(o *Options) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "explain NODE|NODECLAIM",
 		Short: "Say why a node is repaired or not: what is wrong, what will be done when, and who can lift what stands in the way",
-		Long: "explain says all that there is to say about one node and its NodeClaim: the findings with their age and evidence, the facts\n" +
-			"that they make, the policy and the rule that match, how long the fault is still tolerated, everything that stands in the way\n" +
-			"of the repair with who can lift it and how, what is known to happen next, and what has happened so far. It thinks as the\n" +
-			"controller does, by the same code, and says where the controller has written something else on the NodeClaim.\n\n" +
+		Long: "explain says all that there is to say about one node and its NodeClaim: the findings with their age and evidence, the\n" +
+			"facts that they make, the policy and the rule that match, how long the fault is still tolerated, everything that stands\n" +
+			"in the way of the repair with who can lift it and how, what is known to happen next, and what has happened so far. It\n" +
+			"thinks as the controller does, by the same code, and says where the controller has written something else on the\n" +
+			"NodeClaim.\n\n" +
 			"With --filename it explains a node of a recording (" + commandName + " simulate --record FILE), without a cluster.",
 		Example: "  # why is this node not repaired?\n  kubectl autorepair explain ip-10-0-1-17.ec2.internal\n\n" +
 			"  # the same by its NodeClaim, with what each finding means and what to do about it\n  kubectl autorepair explain default-x7k2p -o wide\n\n" +

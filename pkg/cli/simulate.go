@@ -18,13 +18,13 @@ func newSimulate(o *Options) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "simulate",
 		Short: "Say which nodes the next pass of the controller repairs, in which order, and why not the others; for files as well",
-		Long: "simulate decides as the controller does, by the same code, and changes nothing: which nodes are repaired now, in which order,\n" +
-			"with which action, and everything that stands in the way of the others. It looks at the cluster, or with --filename at files,\n" +
-			"which needs no cluster: Nodes, NodeClaims, NodePools, NodeHealths, RepairPolicies, NodeRepairs, RepairPauses, Pods and\n" +
-			"PodDisruptionBudgets with their status, as kubectl get -o yaml prints them or --record writes them. Manifests of RepairPolicies\n" +
-			"are completed and validated as by the API server.\n\n" +
-			"With --policy it says what would be decided otherwise if RepairPolicies were applied: those of a name that is there take the\n" +
-			"place of that one, others come beside.\n\n" +
+		Long: "simulate decides as the controller does, by the same code, and changes nothing: which nodes are repaired now, in\n" +
+			"which order, with which action, and everything that stands in the way of the others. It looks at the cluster, or with\n" +
+			"--filename at files, which needs no cluster: Nodes, NodeClaims, NodePools, NodeHealths, RepairPolicies, NodeRepairs,\n" +
+			"RepairPauses, Pods and PodDisruptionBudgets with their status, as kubectl get -o yaml prints them or --record writes\n" +
+			"them. Manifests of RepairPolicies are completed and validated as by the API server.\n\n" +
+			"With --policy it says what would be decided otherwise if RepairPolicies were applied: those of a name that is there take\n" +
+			"the place of that one, others come beside.\n\n" +
 			"With --record it writes what it looks at into a file for later: of each object only what decisions rest on, no Secret,\n" +
 			"ConfigMap, environment, command or volume, and of pods only those of sick nodes.",
 		Example: "  # what the next pass would do\n  kubectl autorepair simulate\n\n" +
@@ -32,7 +32,7 @@ func newSimulate(o *Options) *cobra.Command {
 			"  # record the cluster, and look at the recording as it stood then\n  kubectl autorepair simulate --record storm.json\n" +
 			"  kubectl autorepair simulate -f storm.json --now 2030-01-31T18:00:00Z\n\n" +
 			"  # manifests of a repository beside a recording\n  kubectl autorepair simulate -f storm.json --policy policies/ -o wide\n\n" +
-			"  # recorded by kubectl\n  kubectl get nodes,nodeclaims,nodepools,nodehealths,repairpolicies,noderepairs,repairpauses -o yaml --show-managed-fields > cluster.yaml\n" +
+			"  # recorded by kubectl\n  kubectl get nodes,nodeclaims,nodepools,nodehealths,repairpolicies,noderepairs,repairpauses -o yaml > cluster.yaml\n" +
 			"  kubectl get pods,poddisruptionbudgets -A -o yaml | kubectl autorepair simulate -f cluster.yaml -f -",
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
