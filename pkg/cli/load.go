@@ -125,9 +125,16 @@ func (f *Fleet) readAll(ctx context.Context, server string, reader client.Reader
 	return nil
 }
 
-// fromCache lets the API server answer from its cache, as it answers controllers: the newest that it has seen, without a
-// read of its store.
-var fromCache = &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: "0"}}
+// cached lets the API server answer from its cache, as it answers controllers: the newest that it has seen, without a
+// read of its store. The options that it makes are those of one list: the client writes into them.
+type cached struct{}
+
+// ApplyToList asks for any version.
+func (cached) ApplyToList(options *client.ListOptions) {
+	options.Raw = &metav1.ListOptions{ResourceVersion: "0"}
+}
+
+var fromCache cached
 
 func listAll[L client.ObjectList](ctx context.Context, reader client.Reader, list L, keep func(L)) error {
 	if err := reader.List(ctx, list, fromCache); err != nil {
