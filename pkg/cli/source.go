@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 	appsv1 "k8s.io/api/apps/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/decision"
@@ -102,7 +103,33 @@ func (o *Options) look(ctx context.Context, s *source) (*picture, error) {
 	}
 	p := &picture{Fleet: fleet}
 	p.RebootProviders = overrides.RebootProviders
-	return p, p.gap(cluster, "deployments.apps", p.discover(ctx, cluster, overrides))
+	return p, p.discoverLive(ctx, cluster, overrides)
+}
+
+// discoverLive finds out about Karpenter from the cluster. Who may not look is told what is assumed: few may read the
+// Deployments of a namespace that is not theirs, and the controller may.
+func (p *picture) discoverLive(ctx context.Context, cluster *Cluster, overrides snapshot.Overrides) error {
+	err := p.discover(ctx, cluster, overrides)
+	if !apierrors.IsForbidden(err) {
+		return p.gap(cluster, "deployments.apps", err)
+	}
+	if err := p.discover(ctx, aboutKarpenter{}, overrides); err != nil {
+		return err
+	}
+	p.warnings = nil
+	if overrides.OwnRepair == nil || overrides.Version == "" {
+		p.Karpenter.OwnRepair = overrides.OwnRepair != nil && *overrides.OwnRepair
+		p.warnings = []string{"you may not read the Deployments and CustomResourceDefinitions of Karpenter, so Karpenter is taken to be of " +
+			orUnknown(overrides.Version) + " that does not repair nodes itself: say --karpenter-version and --karpenter-node-repair"}
+	}
+	return nil
+}
+
+func orUnknown(version string) string {
+	if version == "" {
+		return "an unknown version"
+	}
+	return "version " + version
 }
 
 // discover finds out about Karpenter as the controller does.

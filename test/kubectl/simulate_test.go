@@ -13,10 +13,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/awslabs/operatorpkg/status"
+	karpstatus "github.com/awslabs/operatorpkg/status"
 	"github.com/samber/lo"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
@@ -46,6 +47,7 @@ func TestSimulateAndExplainAgreeWithTheController(t *testing.T) {
 	struck := beginSame(ctx, t)
 	t.Run("everything is held as the controller says", func(t *testing.T) { agreeEventually(ctx, t, len(struck)) })
 	t.Run("a node is explained as the controller says", func(t *testing.T) { explained(ctx, t, struck[0]) })
+	t.Run("reading is enough, and what may not be read is named", func(t *testing.T) { asReader(ctx, t, struck[0]) })
 	t.Run("what kubectl records is decided about as the cluster", func(t *testing.T) { recordedByKubectl(ctx, t) })
 	t.Run("what is recorded is decided about as the cluster", func(t *testing.T) { recordedByUs(ctx, t, "held") })
 	t.Run("the order of the repairs is as a simulated policy says", func(t *testing.T) { orderOfRepairs(ctx, t) })
@@ -106,7 +108,7 @@ func ours(nodes []explain.SimulatedNode) []explain.SimulatedNode {
 func agree(s explain.Simulation, claims map[string]*karpv1.NodeClaim) error {
 	for _, node := range ours(s.Held) {
 		claim := claims[node.NodeClaim]
-		blocked, ok := lo.Find(claim.Status.Conditions, func(c status.Condition) bool { return c.Type == v1alpha1.ConditionRepairBlocked })
+		blocked, ok := lo.Find(claim.Status.Conditions, func(c karpstatus.Condition) bool { return c.Type == v1alpha1.ConditionRepairBlocked })
 		if !ok {
 			return fmt.Errorf("%s is held by %v, and its NodeClaim says nothing", node.NodeClaim, node.Blockers)
 		}
@@ -122,7 +124,7 @@ func agree(s explain.Simulation, claims map[string]*karpv1.NodeClaim) error {
 		}
 	}
 	for _, node := range ours(s.AtWork) {
-		if !lo.ContainsBy(claims[node.NodeClaim].Status.Conditions, func(c status.Condition) bool { return c.Type == v1alpha1.ConditionRepairing && c.IsTrue() }) {
+		if !lo.ContainsBy(claims[node.NodeClaim].Status.Conditions, func(c karpstatus.Condition) bool { return c.Type == v1alpha1.ConditionRepairing && c.IsTrue() }) {
 			return fmt.Errorf("%s is being repaired, and its NodeClaim does not say so", node.NodeClaim)
 		}
 	}
@@ -179,15 +181,51 @@ func explained(ctx context.Context, t *testing.T, node string) {
 	require.True(t, *e.Written.Running)
 	require.NotEmpty(t, e.Blockers)
 	for _, format := range []string{"table", "wide"} {
-		requireGolden(t, "explain-held."+format, nameless(say(ctx, t, "explain", e.NodeClaim, "-o", format), e.Node, e.NodeClaim))
+		requireGolden(t, "explain-held."+format, nameless(say(ctx, t, "explain", e.NodeClaim, "-o", format), e))
 	}
 	var fromYAML explain.Explanation
 	require.NoError(t, yaml.Unmarshal([]byte(say(ctx, t, "explain", node, "-o", "yaml")), &fromYAML))
 	require.Equal(t, e.Blockers, fromYAML.Blockers)
 }
 
-func nameless(text, node, nodeClaim string) string {
-	return strings.NewReplacer(node, "<node>", nodeClaim, "<nodeclaim>").Replace(text)
+// nameless takes out what is another in each run.
+func nameless(text string, e explain.Explanation) string {
+	return strings.NewReplacer(e.Node, "<node>", e.NodeClaim, "<nodeclaim>", e.Zone, "<zone>", e.InstanceType, "<instance type>").Replace(text)
+}
+
+// asReader looks with the right to read and nothing else, first without the Deployments, by which Karpenter is known.
+func asReader(ctx context.Context, t *testing.T, node string) {
+	rules := []rbacv1.PolicyRule{
+		{APIGroups: []string{"autorepair.sh", "karpenter.sh"}, Resources: []string{"*"}},
+		{APIGroups: []string{""}, Resources: []string{"nodes", "pods"}},
+		{APIGroups: []string{"policy"}, Resources: []string{"poddisruptionbudgets"}},
+	}
+	want := simulated(ctx, t)
+	grant(t, "looker", rules...)
+	for name, test := range map[string]struct {
+		flags []string
+		warn  string
+	}{
+		"who may not read Deployments is told what is assumed": {warn: "Karpenter is taken to be of an unknown version that does not repair nodes itself: say --karpenter-version and --karpenter-node-repair"},
+		"and may say it": {flags: []string{"--karpenter-version=1.15.0", "--karpenter-node-repair=false"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out, errOut, err := call(ctx, as("looker"), append([]string{"simulate", "-o", "json"}, test.flags...)...)
+			require.NoError(t, err)
+			require.Equal(t, test.warn != "", errOut != "", errOut)
+			require.Contains(t, errOut, test.warn)
+			var got explain.Simulation
+			require.NoError(t, json.Unmarshal([]byte(out), &got))
+			require.Equal(t, ours(want.Held), ours(got.Held))
+			_, _, err = call(ctx, as("looker"), append([]string{"explain", node}, test.flags...)...)
+			require.NoError(t, err)
+		})
+	}
+	grant(t, "blind", rules[1:]...)
+	_, _, err := call(ctx, as("blind"), "simulate")
+	require.ErrorContains(t, err, "nothing can be decided without it: you may not read nodeclaims.karpenter.sh")
+	_, _, err = call(ctx, as("blind"), "explain", node)
+	require.Error(t, err)
 }
 
 // recordedByKubectl holds the documented line of kubectl to be enough.
@@ -232,6 +270,9 @@ func keep(t *testing.T, file, name string, at time.Time) {
 	for _, path := range old {
 		require.NoError(t, os.Remove(path))
 	}
+	host, err := os.Hostname()
+	require.NoError(t, err)
+	text = bytes.ReplaceAll(text, []byte(`"`+host+`_`), []byte(`"controller_`))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "local-cluster-"+name+"-"+at.UTC().Format("20060102T150405Z")+".json"), text, 0o600))
 }
 
