@@ -10,7 +10,7 @@ import (
 const commandName = "kubectl autorepair"
 
 // commands are the makers of all commands, in the order in which the help lists them.
-var commands = []func(*Options) *cobra.Command{newStatus, newHistory, newRepair, newPause, newResume}
+var commands = []func(*Options) *cobra.Command{newStatus, newExplain, newHistory, newSimulate, newRepair, newPause, newResume}
 
 // NewRoot makes the command with all its subcommands.
 func NewRoot(o *Options) *cobra.Command {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/samber/lo"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -30,7 +31,7 @@ func (s shelf) List(_ context.Context, list client.ObjectList, opts ...client.Li
 	case *corev1.NodeList:
 		list.Items = having(s.fleet.Nodes, selector, "spec.providerID", func(n *corev1.Node) string { return n.Spec.ProviderID })
 	case *corev1.PodList:
-		list.Items = having(s.fleet.Pods, selector, "spec.nodeName", func(p *corev1.Pod) string { return p.Spec.NodeName })
+		list.Items = lo.Reject(having(s.fleet.Pods, selector, "spec.nodeName", func(p *corev1.Pod) string { return p.Spec.NodeName }), hasEnded)
 	case *policyv1.PodDisruptionBudgetList:
 		list.Items = s.fleet.Budgets
 	case *v1alpha1.NodeHealthList:
@@ -45,6 +46,11 @@ func (s shelf) List(_ context.Context, list client.ObjectList, opts ...client.Li
 		return fmt.Errorf("a fleet holds no %T", list)
 	}
 	return nil
+}
+
+// hasEnded says of a pod that it is nothing to a node's repair; the controller's cache leaves it out.
+func hasEnded(pod corev1.Pod, _ int) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
 // having gives the items whose field has the value that the selector asks for; all where it does not ask for it.
