@@ -19,7 +19,7 @@ demo: build helm localcluster ## The main job on an embedded local cluster: node
 	@$(BIN)/demo $(DEMO_FLAGS)
 
 .PHONY: test
-test: packages helm test-unit test-machine test-localcluster test-cluster ## All tests
+test: packages helm test-unit test-machine test-images test-localcluster test-cluster ## All tests
 
 .PHONY: test-unit
 test-unit: ## Tests that need neither a cluster nor a machine to break (seconds, once compiled)
@@ -52,7 +52,12 @@ packages: ## Install the Debian packages that tests make faults with, where they
 POLICY = /usr/sbin/policy-rc.d
 
 # Real filesystems, firewall rules, containerd, D-Bus, a real journal, a real Prometheus.
-PACKAGES = iproute2 xfsprogs e2fsprogs squashfs-tools mount nftables iptables containerd dbus systemd systemd-journal-remote prometheus
+PACKAGES = iproute2 xfsprogs e2fsprogs squashfs-tools mount nftables iptables containerd runc containernetworking-plugins dbus systemd systemd-journal-remote prometheus
+
+.PHONY: test-images
+test-images: ## Tests of the images: the same bytes twice, both architectures, materials
+	@echo "==> tests of the images (the first time compiles the agent for arm64: about 2 minutes on two cores)"
+	@cd tools/image && go test ./...
 
 .PHONY: test-localcluster
 test-localcluster: localcluster ## Tests of tools/localcluster itself
@@ -100,6 +105,11 @@ plugin: ## Build kubectl-autorepair for every platform of .krew.yaml into bin/pl
 # Platforms of the kubectl plugin, as in .krew.yaml.
 PLATFORMS = linux_amd64 linux_arm64 darwin_amd64 darwin_arm64 windows_amd64
 VERSION = $(shell git describe --tags --always --dirty)
+
+.PHONY: images
+images: ## Build the container images into bin/images/: make images VERSION=v1.2.3 IMAGES="controller agent" ARCH=amd64
+	@echo "==> building images (the first time compiles all for each architecture: about ten minutes on two cores)"
+	@cd tools/image && go run . --root=../.. --out=$(BIN)/images --version=$(VERSION) $(if $(ARCH),--arch=$(ARCH)) $(IMAGES)
 
 .PHONY: helm
 helm: ## Build Helm, by which the tests render and install the charts

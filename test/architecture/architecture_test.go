@@ -17,7 +17,7 @@ var floors = []struct {
 	packages []string
 	siblings bool // packages of the floor may import each other
 }{
-	{name: "words", packages: []string{"pkg/apis", "pkg/health", "pkg/scheme"}, siblings: true},
+	{name: "words", packages: []string{"pkg/apis", "pkg/health", "pkg/scheme", "pkg/version"}, siblings: true},
 	{name: "pure", packages: []string{"pkg/diagnosis", "pkg/decision", "pkg/explain", "pkg/replacement", "pkg/rules", "pkg/tracking"}, siblings: true},
 	{name: "ports", packages: []string{"pkg/detector"}},
 	{name: "adapters", packages: []string{"pkg/detector/cluster", "pkg/detector/node", "pkg/host", "pkg/disruption", "pkg/repair", "pkg/snapshot", "pkg/events", "pkg/metrics", "pkg/recording"}},

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,7 +34,7 @@ func (c *Cluster) start(ctx context.Context, p part) error {
 	}
 	command := process.Command{Path: path, Args: p.arguments(c), Env: baseEnvironment(), LogFile: c.logPath(p.name)}
 	if c.isLinked(p) {
-		command.Args = slices.Concat([]string{"run-part", p.name}, command.Args)
+		command.Args = slices.Concat([]string{runPart, cmp.Or(p.linked, p.name)}, command.Args)
 	}
 	if p.environment != nil {
 		command.Env = append(command.Env, p.environment(c)...)

@@ -24,6 +24,8 @@ type Options struct {
 	// Karpenter is how Karpenter is to run; nil keeps what runs, or starts the
 	// stock one.
 	Karpenter *KarpenterSettings
+	// RealNode is wanted where it is not nil; one that there is stays.
+	RealNode *RealNodeSettings
 	// Nodes that Karpenter is to make, each for one pod; 0 asks for none.
 	Nodes int
 	// Audit are namespaces whose service accounts the API server is to note the requests of, beside those that it
@@ -64,7 +66,7 @@ func (c *Cluster) ensure(ctx context.Context, options Options) (string, error) {
 		c.Progress.Say("an earlier start was broken off, cleaning up")
 	case phaseNone:
 	}
-	settings := c.wanted(options)
+	settings, realNode := c.wanted(options), c.wantedNode(options)
 	if _, err := c.addAudited(options.Audit); err != nil {
 		return "", err
 	}
@@ -74,12 +76,12 @@ func (c *Cluster) ensure(ctx context.Context, options Options) (string, error) {
 		return "", err
 	}
 	for try := 1; ; try++ {
-		err := c.fresh(ctx, settings)
+		err := c.fresh(ctx, settings, realNode)
 		if err == nil {
 			return "is up", nil
 		}
 		// What does not come up must not stay behind.
-		if endErr := c.end(c.atOnce(ctx), parts...); endErr != nil {
+		if endErr := errors.Join(c.removeNode(ctx), c.end(c.atOnce(ctx), parts...)); endErr != nil {
 			return "", errors.Join(err, endErr)
 		}
 		if !errors.Is(err, errPortTaken) || try == freshTries {
@@ -100,11 +102,35 @@ func (c *Cluster) wanted(options Options) KarpenterSettings {
 	}
 }
 
-func (c *Cluster) wantedParts() []part {
-	if c.state.Karpenter.Mode == KarpenterNone {
-		return parts[:len(parts)-1]
+// wantedNode is how the real node is to be, as a fresh cluster has none yet; nil where there is to be none.
+func (c *Cluster) wantedNode(options Options) *RealNodeSettings {
+	switch {
+	case options.RealNode != nil:
+		return &RealNodeSettings{Images: options.RealNode.Images}
+	case c.state.RealNode != nil:
+		return &RealNodeSettings{Images: c.state.RealNode.Images}
 	}
-	return parts
+	return nil
+}
+
+func (c *Cluster) wants(p part) bool {
+	switch {
+	case p.ofNode:
+		return c.state.RealNode != nil
+	case p.name == Karpenter:
+		return c.state.Karpenter.Mode != KarpenterNone
+	}
+	return true
+}
+
+func (c *Cluster) wantedParts() []part {
+	var wanted []part
+	for _, p := range parts {
+		if c.wants(p) {
+			wanted = append(wanted, p)
+		}
+	}
+	return wanted
 }
 
 func (c *Cluster) buildAll(ctx context.Context) error {
@@ -117,7 +143,10 @@ func (c *Cluster) buildAll(ctx context.Context) error {
 }
 
 // fresh starts a new cluster, and ends and forgets what was there.
-func (c *Cluster) fresh(ctx context.Context, settings KarpenterSettings) error {
+func (c *Cluster) fresh(ctx context.Context, settings KarpenterSettings, realNode *RealNodeSettings) error {
+	if err := c.removeNode(ctx); err != nil {
+		return err
+	}
 	if err := c.end(c.atOnce(ctx), parts...); err != nil {
 		return err
 	}
@@ -132,7 +161,7 @@ func (c *Cluster) fresh(ctx context.Context, settings KarpenterSettings) error {
 	if err != nil {
 		return err
 	}
-	c.state = state{Phase: phaseStarting, BootID: boot, Karpenter: settings, Audit: audit, Ports: map[string]int{}}
+	c.state = state{Phase: phaseStarting, BootID: boot, Karpenter: settings, RealNode: realNode, Audit: audit, Ports: map[string]int{}}
 	names := portNames()
 	free, err := ports.Free(len(names))
 	if err != nil {
@@ -175,6 +204,9 @@ func (c *Cluster) resume(ctx context.Context, options Options) (string, error) {
 	settings := c.wanted(options)
 	changed := !settings.equal(c.state.Karpenter)
 	c.state.Karpenter = settings
+	if c.state.RealNode == nil {
+		c.state.RealNode = options.RealNode
+	}
 	if err := c.buildAll(ctx); err != nil {
 		return "", err
 	}
@@ -265,6 +297,9 @@ func (c *Cluster) bringUp(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("waiting for the controller manager, %w", err), c.checkAlive(ControllerManager))
 	}
 	step.Done("ready")
+	if err := c.bringUpNode(ctx, client); err != nil {
+		return err
+	}
 	return c.checkAlive(PartNames()...)
 }
 
@@ -330,7 +365,7 @@ func (c *Cluster) checkAlive(names ...string) error {
 		if err != nil {
 			return err
 		}
-		if p.name == Karpenter && c.state.Karpenter.Mode == KarpenterNone {
+		if !c.wants(p) {
 			continue
 		}
 		if !c.alive(p) {
