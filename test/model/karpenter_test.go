@@ -269,7 +269,7 @@ func (k *karpenter) podsOf(node string) []*corev1.Pod {
 
 // evict ends a pod, in whose place its ReplicaSet makes another at once.
 func (k *karpenter) evict(pod *corev1.Pod) {
-	_ = k.w.api.delete(actorKarpenter, pod, nil)
+	_ = k.w.api.delete(actorKarpenter, pod, metav1.Preconditions{})
 	k.w.pods++
 	_ = k.w.api.create("replicaset", newPod(fmt.Sprintf("pod-%03d", k.w.pods), "", pod.Labels["app"]))
 }
@@ -448,7 +448,7 @@ func (k *karpenter) step(c *command) bool {
 			return false
 		}
 	}
-	_ = k.w.api.delete(actorKarpenter, claim, nil)
+	_ = k.w.api.delete(actorKarpenter, claim, metav1.Preconditions{})
 	return true
 }
 
@@ -522,7 +522,7 @@ func (k *karpenter) keepSize(pool *karpv1.NodePool) {
 	}
 	slices.SortStableFunc(claims, func(a, b *karpv1.NodeClaim) int { return rank(a) - rank(b) })
 	for i := range len(claims) - int(*pool.Spec.Replicas) {
-		_ = k.w.api.delete(actorKarpenter, claims[i], nil)
+		_ = k.w.api.delete(actorKarpenter, claims[i], metav1.Preconditions{})
 	}
 }
 
