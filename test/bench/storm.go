@@ -88,6 +88,10 @@ func measureStorms(ctx context.Context, o options) ([]stormFigures, error) {
 }
 
 func measureStormsOf(ctx context.Context, o options, who, gates string, begin func(context.Context, *cluster.Cluster) (func() error, error)) (out []stormFigures, err error) {
+	wanted, err := wantedOf(o, who)
+	if err != nil || len(wanted) == 0 {
+		return nil, err
+	}
 	c, err := start(ctx, "storm-"+who, gates, o.nodes)
 	if c != nil {
 		defer func() { err = errors.Join(err, c.Down(context.WithoutCancel(ctx))) }()
@@ -100,15 +104,7 @@ func measureStormsOf(ctx context.Context, o options, who, gates string, begin fu
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, end()) }()
-	_, pattern, _ := strings.Cut(o.only, "=")
-	wanted, err := regexp.Compile(pattern)
-	if err != nil {
-		return nil, fmt.Errorf("--only=%q: %w", o.only, err)
-	}
-	for _, w := range storms(o) {
-		if !wanted.MatchString(w.name) || (who == "stock" && w.oursOnly) {
-			continue
-		}
+	for _, w := range wanted {
 		if w.options.Fault.Strike == nil {
 			w.options.Fault = storm.Condition
 		}
@@ -126,6 +122,18 @@ func measureStormsOf(ctx context.Context, o options, who, gates string, begin fu
 		out = append(out, stormFigures{Storm: w.name, Repairer: who, Result: r})
 	}
 	return out, nil
+}
+
+// wantedOf gives the storms that a repairer is to live through.
+func wantedOf(o options, who string) ([]weather, error) {
+	_, pattern, _ := strings.Cut(o.only, "=")
+	wanted, err := regexp.Compile(pattern)
+	if err != nil {
+		return nil, fmt.Errorf("--only=%q: %w", o.only, err)
+	}
+	return lo.Filter(storms(o), func(w weather, _ int) bool {
+		return wanted.MatchString(who+": "+w.name) && (who == "ours" || !w.oursOnly)
+	}), nil
 }
 
 // pass lets the storm pass, and clears up after it.
