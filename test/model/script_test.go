@@ -261,6 +261,10 @@ func init() {
 				})
 			}
 		},
+		"clock": func(w *world, s step) {
+			w.ours.off += s.For.Duration
+			w.steppedAt = w.now()
+		},
 		"crash":     func(w *world, s step) { w.crashIn, w.answerLost = s.Writes, s.Lost },
 		"karpenter": func(w *world, _ step) { w.karpenter.crash() },
 		"lag": func(w *world, s step) {
