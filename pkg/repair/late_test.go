@@ -69,6 +69,7 @@ func TestADeleteThatComesLateFindsTheNodeClaimAsItWas(t *testing.T) {
 				}
 			}
 			require.Equal(t, test.want, w.repair().Status.Phase, w.repair().Status.Message)
+			w.isReplacedOrStands(test.want == v1alpha1.PhaseCanceled)
 			w.noFenceIsLeft()
 		})
 	}
