@@ -23,7 +23,8 @@ import (
 const many = 1000
 
 // TestStatusOfAThousandNodes measures the whole command: connecting, listing, reckoning, printing. The machine runs the
-// API server beside it, so the bound is generous; the log has the figure.
+// API server and the tests of others beside it, so the bound on the time is generous; that on CPU time is what makes a
+// second possible. The log has the figures.
 func TestStatusOfAThousandNodes(t *testing.T) {
 	ctx := needCluster(t)
 	require.NoError(t, controller.Stop())
@@ -46,7 +47,8 @@ func TestStatusOfAThousandNodes(t *testing.T) {
 		require.Contains(t, out, "more: --all shows them")
 	}
 	t.Logf("status of %d nodes took %s, and %s of CPU time", many, took.Round(time.Millisecond), cpu.Round(time.Millisecond))
-	require.Less(t, took, 5*time.Second)
+	require.Less(t, cpu, time.Second)
+	require.Less(t, took, 20*time.Second)
 }
 
 // cpuTime is what this process has used.
