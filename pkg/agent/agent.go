@@ -149,7 +149,7 @@ func newAgent(o Options, clk clock.WithTicker, log *slog.Logger) (*Agent, error)
 	return a, nil
 }
 
-func (a *Agent) run(ctx context.Context, api health) error {
+func (a *Agent) run(ctx context.Context, api truthStore) error {
 	// What the engines were cannot change what is written: the writer outlives them.
 	complete := make(chan struct{})
 	a.writer = NewWriter(a.o.NodeName, a.bootID, a.clock, api, a.board, complete, a.metrics, a.log)

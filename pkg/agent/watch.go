@@ -15,6 +15,7 @@ import (
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/detector"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/health"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/tracking"
 )
 
@@ -158,7 +159,7 @@ func (w *watch) take(ctx context.Context, r result) {
 	now := w.clock.Now()
 	switch {
 	case r.err != nil:
-		source.State, source.Message = v1alpha1.SourceUnavailable, shorten(r.err.Error(), maxSourceMessage)
+		source.State, source.Message = v1alpha1.SourceUnavailable, health.Shorten(r.err.Error(), maxSourceMessage)
 	default:
 		if err := w.tracker.Update(r.look, now); err != nil {
 			r.look.Degraded = err.Error()
@@ -168,7 +169,7 @@ func (w *watch) take(ctx context.Context, r result) {
 			w.cursor = resumer.Cursor()
 		}
 		if r.look.Degraded != "" {
-			source.State, source.Message = v1alpha1.SourceDegraded, shorten(r.look.Degraded, maxSourceMessage)
+			source.State, source.Message = v1alpha1.SourceDegraded, health.Shorten(r.look.Degraded, maxSourceMessage)
 		}
 	}
 	findings := w.tracker.Findings(now)
@@ -200,12 +201,4 @@ func (w *watch) restore(state SourceState, sameBoot bool) {
 	if resumer, ok := w.detector.(detector.Resumer); ok && len(state.Cursor) > 0 {
 		resumer.Resume(state.Cursor, sameBoot)
 	}
-}
-
-// shorten cuts a text to a number of characters.
-func shorten(text string, characters int) string {
-	if runes := []rune(text); len(runes) > characters {
-		return string(runes[:characters-1]) + "…"
-	}
-	return text
 }

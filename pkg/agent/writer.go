@@ -29,8 +29,8 @@ const (
 	firstWriteWithin = 10 * time.Second
 )
 
-// health is where the truth is written.
-type health interface {
+// truthStore is where the truth is written.
+type truthStore interface {
 	NodeUID(ctx context.Context, name string) (types.UID, error)
 	Apply(ctx context.Context, health *v1alpha1.NodeHealth) error
 }
@@ -41,7 +41,7 @@ type Writer struct {
 	node    string
 	bootID  string
 	clock   clock.Clock
-	api     health
+	api     truthStore
 	board   *Board
 	metrics *Metrics
 	log     *slog.Logger
@@ -62,7 +62,7 @@ type Writer struct {
 }
 
 // NewWriter gives a writer for the Node of that name. complete is closed once every detector has looked.
-func NewWriter(node, bootID string, clk clock.Clock, api health, board *Board, complete <-chan struct{}, metrics *Metrics, log *slog.Logger) *Writer {
+func NewWriter(node, bootID string, clk clock.Clock, api truthStore, board *Board, complete <-chan struct{}, metrics *Metrics, log *slog.Logger) *Writer {
 	return &Writer{
 		node: node, bootID: bootID, clock: clk, api: api, board: board, complete: complete, metrics: metrics, log: log,
 		heartbeat: HeartbeatInterval,

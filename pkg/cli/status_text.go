@@ -54,7 +54,7 @@ func (s *Status) headlines() []string {
 		n    int
 		what string
 	}{
-		{sum.Repairing, "repairing"}, {sum.Waiting, "waiting"}, {sum.Tolerated, "tolerated for now"}, {sum.Leaving, "leaving anyway"}, {sum.Shown, "shown only"},
+		{sum.Repairing, "being repaired"}, {sum.Waiting, "waiting"}, {sum.Tolerated, "tolerated for now"}, {sum.Leaving, "leaving anyway"}, {sum.Shown, "shown only"},
 	} {
 		if part.n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", part.n, part.what))
@@ -62,6 +62,9 @@ func (s *Status) headlines() []string {
 	}
 	if len(parts) > 0 {
 		first += " (" + strings.Join(parts, ", ") + ")"
+	}
+	if sum.Repairs > 0 {
+		first += fmt.Sprintf(", %s at work", plural(sum.Repairs, "repair"))
 	}
 	lines := []string{first}
 	if sum.Unwatched > 0 {
@@ -77,7 +80,7 @@ func (s *Status) headlines() []string {
 }
 
 func (s *Status) poolTable() *Table {
-	table := &Table{Columns: []string{"NodePool", "Nodes", "Sick", "Tolerated", "Waiting", "Repairing", "Budget", "Paused", "Policies+", "Problem+"}}
+	table := &Table{Columns: []string{"NodePool", "Nodes", "Sick", "Tolerated", "Waiting", "Repairs", "Budget", "Paused", "Policies+", "Problem+"}}
 	for _, pool := range s.NodePools {
 		paused := ""
 		if pool.Paused {
@@ -85,7 +88,7 @@ func (s *Status) poolTable() *Table {
 		}
 		table.Rows = append(table.Rows, []string{
 			cmp.Or(pool.Name, "<none>"), strconv.Itoa(pool.Nodes), strconv.Itoa(pool.Sick), strconv.Itoa(pool.Tolerated), strconv.Itoa(pool.Waiting),
-			strconv.Itoa(pool.Repairing), pool.budget(), paused, strings.Join(pool.Policies, ","), pool.Problem,
+			strconv.Itoa(pool.Repairs), pool.budget(), paused, strings.Join(pool.Policies, ","), pool.Problem,
 		})
 	}
 	return table

@@ -46,6 +46,8 @@ type Summary struct {
 	Leaving   int `json:"leaving"`
 	// Shown are those whose policy wants their faults shown and nothing done (action None).
 	Shown int `json:"shown"`
+	// Repairs at work, those included whose sick node is gone and whose replacement has to prove healthy.
+	Repairs int `json:"repairs"`
 	// Unwatched nodes have no NodeHealth, so nobody can tell how they are.
 	Unwatched int `json:"unwatched"`
 	// Foreign nodes are not Karpenter's; they are not repaired.
@@ -60,6 +62,7 @@ type PoolStatus struct {
 	Tolerated int    `json:"tolerated"`
 	Waiting   int    `json:"waiting"`
 	Repairing int    `json:"repairing"`
+	Repairs   int    `json:"repairs"`
 	// InFlight is how many nodes take up the disruption budget for reason Unhealthy; Limit is how many may, absent where
 	// nothing limits them.
 	InFlight int    `json:"inFlight"`
@@ -166,6 +169,8 @@ func (s *Status) countNodes(fleet *Fleet, in decision.Input, pools map[string]*P
 		if repair := &fleet.Repairs[i]; !repair.Finished() {
 			unfinished[repair.Spec.NodeClaim.UID] = repair
 			s.Repairing = append(s.Repairing, repairingNode(repair))
+			s.Summary.Repairs++
+			poolOf(pools, repair.Spec.NodePool).Repairs++
 		}
 	}
 	watched := map[string]bool{}
@@ -178,12 +183,7 @@ func (s *Status) countNodes(fleet *Fleet, in decision.Input, pools map[string]*P
 	}
 	for i := range in.Nodes {
 		node := &in.Nodes[i]
-		pool, ok := pools[node.NodePool]
-		if !ok {
-			pool = &PoolStatus{Name: node.NodePool}
-			pools[node.NodePool] = pool
-		}
-		s.count(node, pool, claims[node.NodeClaim], unfinished[node.NodeClaimUID], in.Now)
+		s.count(node, poolOf(pools, node.NodePool), claims[node.NodeClaim], unfinished[node.NodeClaimUID], in.Now)
 		if node.NodeName != "" && !watched[node.NodeName] {
 			s.Summary.Unwatched++
 		}
@@ -206,16 +206,22 @@ func (s *Status) countNodes(fleet *Fleet, in decision.Input, pools map[string]*P
 	})
 }
 
+// poolOf gives the row of a NodePool, which may be gone.
+func poolOf(pools map[string]*PoolStatus, name string) *PoolStatus {
+	pool, ok := pools[name]
+	if !ok {
+		pool = &PoolStatus{Name: name}
+		pools[name] = pool
+	}
+	return pool
+}
+
 // count counts one node.
 func (s *Status) count(node *decision.Node, pool *PoolStatus, claim *karpv1.NodeClaim, repair *v1alpha1.NodeRepair, now time.Time) {
 	s.Summary.Nodes++
 	pool.Nodes++
 	if policy := node.Verdict.Policy; policy != nil && !slices.Contains(pool.Policies, policy.Name) {
 		pool.Policies = append(pool.Policies, policy.Name)
-	}
-	if repair != nil {
-		s.Summary.Repairing++
-		pool.Repairing++
 	}
 	if len(node.Verdict.Judgements) == 0 {
 		return
@@ -224,6 +230,8 @@ func (s *Status) count(node *decision.Node, pool *PoolStatus, claim *karpv1.Node
 	pool.Sick++
 	switch deciding := node.Verdict.Deciding; {
 	case repair != nil:
+		s.Summary.Repairing++
+		pool.Repairing++
 	case node.Deleting:
 		s.Summary.Leaving++
 	case deciding != nil && !deciding.Eligible(now):

@@ -2,6 +2,7 @@ package decision
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 )
@@ -36,26 +37,38 @@ func (ix *index) suspects() []Suspect {
 		if until := state.record.pausedUntil(); until.After(ix.in.Now) {
 			s.PausedUntil = until
 		}
+		pools := map[string]bool{}
 		for _, node := range state.sick {
-			s.NodePools = append(s.NodePools, node.NodePool)
+			pools[node.NodePool] = true
 		}
-		slices.Sort(s.NodePools)
-		s.NodePools = slices.Compact(s.NodePools)
+		s.NodePools = slices.Sorted(maps.Keys(pools))
 		out = append(out, s)
 	}
 	slices.SortFunc(out, func(a, b Suspect) int { return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name)) })
 	return out
 }
 
-// suspectedBy gives the first threshold, in the order of the nodes, that finds the domain suspect.
-func suspectedBy(state *domainState) (threshold, bool) {
+// suspectedBy gives the strictest of the thresholds that find the domain suspect; false where none does.
+func suspectedBy(state *domainState) (strictest threshold, found bool) {
 	for i, node := range state.sick {
 		if i > 0 && node.Verdict.Policy == state.sick[i-1].Verdict.Policy {
 			continue // one policy has one threshold, and most nodes of a domain have the same
 		}
-		if limit := thresholdOf(node); limit.suspects(state) {
-			return limit, true
+		limit := thresholdOf(node)
+		if limit.suspects(state) && (!found || limit.compare(strictest) < 0) {
+			strictest, found = limit, true
 		}
 	}
-	return threshold{}, false
+	return strictest, found
+}
+
+// compare orders thresholds, so that the same of several is taken whatever the order of the nodes.
+func (t threshold) compare(other threshold) int {
+	percent := func(t threshold) int {
+		if t.percent {
+			return 1
+		}
+		return 0
+	}
+	return cmp.Or(cmp.Compare(percent(t), percent(other)), cmp.Compare(t.most, other.most), cmp.Compare(t.minNodes, other.minNodes))
 }

@@ -138,7 +138,7 @@ func recentNeeded(r health.Reason) int {
 // see adds evidence: the first that was seen, and the newest.
 func (e *Entry) see(lines ...string) {
 	for _, line := range lines {
-		line = cut(line, maxLine)
+		line = health.Shorten(line, maxLine)
 		if line == "" || slices.Contains(e.Evidence, line) {
 			continue
 		}
@@ -147,15 +147,4 @@ func (e *Entry) see(lines ...string) {
 		}
 		e.Evidence = append(e.Evidence, line)
 	}
-}
-
-// cut shortens a text to a number of characters.
-func cut(text string, characters int) string {
-	if len(text) <= characters {
-		return text
-	}
-	if runes := []rune(text); len(runes) > characters {
-		return string(runes[:characters-1]) + "…"
-	}
-	return text
 }

@@ -85,7 +85,7 @@ func (t *Tracker) reason(name string, unknown *[]string) (health.Reason, bool) {
 
 // entry gives the entry of a key, a new one where there is none.
 func (t *Tracker) entry(reason, subject string, since time.Time) *Entry {
-	key := Key{Reason: reason, Subject: cut(subject, maxSubject)}
+	key := Key{Reason: reason, Subject: health.Shorten(subject, maxSubject)}
 	if e, ok := t.entries[key]; ok {
 		return e
 	}
@@ -128,7 +128,7 @@ func (e *Entry) stand(fault Fault, now time.Time, interval time.Duration) {
 	}
 	e.Count, e.LastObserved = max(e.Count, 1), now
 	e.Given, e.ConfirmAfter = fault.Severity, fault.ConfirmAfter
-	e.Message = cut(fault.Message, maxMessage)
+	e.Message = health.Shorten(fault.Message, maxMessage)
 	e.Evidence = nil
 	e.see(fault.Evidence...)
 }
@@ -167,7 +167,7 @@ func (t *Tracker) sight(s Sighting, r health.Reason, now time.Time) {
 		e.Recent = slices.Delete(e.Recent, 0, over)
 	}
 	e.Given = s.Severity
-	e.Message = cut(s.Message, maxMessage)
+	e.Message = health.Shorten(s.Message, maxMessage)
 	e.see(s.Evidence)
 	e.judge(r, at)
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/health"
 	"github.com/autorepair-sh/karpenter-autorepair/test/cluster"
 	"github.com/autorepair-sh/karpenter-autorepair/test/machine"
+	"github.com/autorepair-sh/karpenter-autorepair/test/suite"
 )
 
 // patience is how long an expected thing may take; generous, since the computer may be slow.
@@ -211,27 +212,12 @@ func (s *scenario) eventually(what string, check func() error) {
 
 func (s *scenario) within(limit time.Duration, what string, check func() error) {
 	s.Helper()
-	deadline := time.Now().Add(limit)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) || s.ctx.Err() != nil {
-			s.Fatalf("after %s not yet: %s: %v", limit, what, err)
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
+	suite.Within(s.ctx, s, limit, what, check)
 }
 
-// holdsFor fails the test when check fails at any moment within the time.
 func (s *scenario) holdsFor(span time.Duration, what string, check func() error) {
 	s.Helper()
-	for deadline := time.Now().Add(span); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
-		if err := check(); err != nil {
-			s.Fatalf("no longer: %s: %v", what, err)
-		}
-	}
+	suite.HoldsFor(s, span, what, check)
 }
 
 // noRepair fails where the node is being repaired.

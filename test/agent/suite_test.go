@@ -5,7 +5,6 @@ package agent
 import (
 	"context"
 	"flag"
-	"fmt"
 	"os"
 	"testing"
 
@@ -13,6 +12,7 @@ import (
 
 	"github.com/autorepair-sh/karpenter-autorepair/test/cluster"
 	"github.com/autorepair-sh/karpenter-autorepair/test/machine"
+	"github.com/autorepair-sh/karpenter-autorepair/test/suite"
 )
 
 var (
@@ -24,35 +24,15 @@ var (
 func TestMain(m *testing.M) {
 	becomeContainer()
 	flag.Parse()
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	if testing.Short() || os.Getenv("LOCALCLUSTER") == "" || machine.Missing() != "" {
-		// Each test skips, and says so.
-		return m.Run()
+	if machine.Missing() != "" {
+		os.Exit(m.Run()) // each test skips, and says so
 	}
-	ctx := context.Background()
-	var err error
-	if shared, err = cluster.Up(ctx, cluster.Options{Name: "agent", Out: os.Stderr}); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer func() {
-		if err := shared.Down(ctx); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-		}
-	}()
-	if err := shared.Install(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	if controller, err = shared.StartController(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer func() { _ = controller.Stop() }()
-	return m.Run()
+	os.Exit(suite.Run(m, cluster.Options{Name: "agent"}, func(ctx context.Context, c *cluster.Cluster) (func(), error) {
+		var err error
+		shared = c
+		controller, err = shared.StartController(ctx)
+		return func() { _ = controller.Stop() }, err
+	}))
 }
 
 // needCluster skips where there is no cluster or no machine of our own.
@@ -61,9 +41,7 @@ func needCluster(t *testing.T) {
 	if missing := machine.Missing(); missing != "" {
 		t.Skip("SKIPPED: " + missing)
 	}
-	if shared == nil {
-		t.Skip("SKIPPED: needs a local cluster: run make test-cluster")
-	}
+	suite.Need(t)
 }
 
 // controllerLives starts the controller again, as its Deployment would: it ends where it cannot renew its lease.

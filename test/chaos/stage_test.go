@@ -19,6 +19,7 @@ import (
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 	"github.com/autorepair-sh/karpenter-autorepair/test/cluster"
+	"github.com/autorepair-sh/karpenter-autorepair/test/suite"
 )
 
 const (
@@ -54,9 +55,7 @@ func begin(t *testing.T, name string, pools int) *stage {
 // beginEmpty is begin without the NodePools and what is on them.
 func beginEmpty(t *testing.T, name string, pools int) *stage {
 	t.Helper()
-	if shared == nil {
-		t.Skip("SKIPPED: needs a local cluster: run make test-cluster")
-	}
+	suite.Need(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 	s := &stage{T: t, ctx: ctx, name: name}
 	for i := range pools {

@@ -5,11 +5,11 @@ package chaos
 import (
 	"context"
 	"flag"
-	"fmt"
 	"os"
 	"testing"
 
 	"github.com/autorepair-sh/karpenter-autorepair/test/cluster"
+	"github.com/autorepair-sh/karpenter-autorepair/test/suite"
 )
 
 // shared is the cluster of all tests. None of them is parallel: each ends what the others would need.
@@ -17,28 +17,8 @@ var shared *cluster.Cluster
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	if testing.Short() || os.Getenv("LOCALCLUSTER") == "" {
-		// Each test skips, and says so.
-		return m.Run()
-	}
-	ctx := context.Background()
-	var err error
-	if shared, err = cluster.Up(ctx, cluster.Options{Name: "chaos", Out: os.Stderr}); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer func() {
-		if err := shared.Down(ctx); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-		}
-	}()
-	if err := shared.Install(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return m.Run()
+	os.Exit(suite.Run(m, cluster.Options{Name: "chaos"}, func(_ context.Context, c *cluster.Cluster) (func(), error) {
+		shared = c
+		return func() {}, nil
+	}))
 }

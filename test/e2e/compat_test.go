@@ -20,6 +20,7 @@ import (
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 	"github.com/autorepair-sh/karpenter-autorepair/test/cluster"
+	"github.com/autorepair-sh/karpenter-autorepair/test/suite"
 )
 
 // olderKarpenters are those that bin/karpenter-VERSION runs, from tools/karpenter-VERSION.
@@ -65,9 +66,7 @@ func TestBesideAnOlderKarpenterThatRepairsItselfOursStandsBy(t *testing.T) {
 // older starts a cluster with an older Karpenter and the CRDs of its module.
 func older(t *testing.T, version, gates string) *cluster.Cluster {
 	t.Helper()
-	if shared == nil {
-		t.Skip("SKIPPED: needs a local cluster: run make test-cluster")
-	}
+	suite.Need(t)
 	binary, err := cluster.Binary("karpenter-" + version)
 	require.NoError(t, err)
 	if _, err := os.Stat(binary); err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 	"github.com/autorepair-sh/karpenter-autorepair/test/cluster"
+	"github.com/autorepair-sh/karpenter-autorepair/test/suite"
 )
 
 // attach says that the volume of the scenario is attached to the node, as the attach controller would.
@@ -71,9 +72,7 @@ func TestKarpenterOrAPersonTakesTheNodeAtEveryPhase(t *testing.T) {
 }
 
 func TestStockKarpentersOwnRepairAndOursNeverBothAct(t *testing.T) {
-	if shared == nil {
-		t.Skip("SKIPPED: needs a local cluster: run make test-cluster")
-	}
+	suite.Need(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 6*time.Minute)
 	defer cancel()
 	c, err := cluster.Up(ctx, cluster.Options{Name: "e2e-own-repair", FeatureGates: "NodeRepair=true"})
@@ -101,9 +100,7 @@ func TestStockKarpentersOwnRepairAndOursNeverBothAct(t *testing.T) {
 }
 
 func TestARestartStartsNothingTwice(t *testing.T) {
-	if shared == nil {
-		t.Skip("SKIPPED: needs a local cluster: run make test-cluster")
-	}
+	suite.Need(t)
 	// Not parallel: it kills the controller of the other tests, between them.
 	s := begin(t, "restart")
 	nodes := s.pool(3)

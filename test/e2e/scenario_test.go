@@ -22,6 +22,7 @@ import (
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 	"github.com/autorepair-sh/karpenter-autorepair/test/cluster"
+	"github.com/autorepair-sh/karpenter-autorepair/test/suite"
 )
 
 // patience is how long an expected thing may take; generous, since the machine may be slow.
@@ -38,9 +39,7 @@ type scenario struct {
 // begin skips where there is no cluster, and cleans up after the test.
 func begin(t *testing.T, name string) *scenario {
 	t.Helper()
-	if shared == nil {
-		t.Skip("SKIPPED: needs a local cluster: run make test-cluster")
-	}
+	suite.Need(t)
 	return beginOn(t, shared, name)
 }
 
@@ -179,27 +178,12 @@ func (s *scenario) eventually(what string, check func() error) {
 
 func (s *scenario) within(limit time.Duration, what string, check func() error) {
 	s.Helper()
-	deadline := time.Now().Add(limit)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) || s.ctx.Err() != nil {
-			s.Fatalf("after %s not yet: %s: %v", limit, what, err)
-		}
-		time.Sleep(150 * time.Millisecond)
-	}
+	suite.Within(s.ctx, s, limit, what, check)
 }
 
-// holdsFor fails the test when check fails at any moment within the time.
 func (s *scenario) holdsFor(span time.Duration, what string, check func() error) {
 	s.Helper()
-	for deadline := time.Now().Add(span); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
-		if err := check(); err != nil {
-			s.Fatalf("no longer: %s: %v", what, err)
-		}
-	}
+	suite.HoldsFor(s, span, what, check)
 }
 
 // repairEnds waits for the only repair of the pool to reach a final phase.

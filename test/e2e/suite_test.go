@@ -4,11 +4,11 @@ package e2e
 import (
 	"context"
 	"flag"
-	"fmt"
 	"os"
 	"testing"
 
 	"github.com/autorepair-sh/karpenter-autorepair/test/cluster"
+	"github.com/autorepair-sh/karpenter-autorepair/test/suite"
 )
 
 var (
@@ -21,33 +21,10 @@ var (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	if testing.Short() || os.Getenv("LOCALCLUSTER") == "" {
-		// Each test skips, and says so.
-		return m.Run()
-	}
-	ctx := context.Background()
-	var err error
-	if shared, err = cluster.Up(ctx, cluster.Options{Name: "e2e", FeatureGates: "StaticCapacity=true", Out: os.Stderr}); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer func() {
-		if err := shared.Down(ctx); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-		}
-	}()
-	if err := shared.Install(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	if controller, err = shared.StartController(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer controller.Stop() //nolint:errcheck // the tests have ended
-	return m.Run()
+	os.Exit(suite.Run(m, cluster.Options{Name: "e2e", FeatureGates: "StaticCapacity=true"}, func(ctx context.Context, c *cluster.Cluster) (func(), error) {
+		var err error
+		shared = c
+		controller, err = shared.StartController(ctx)
+		return func() { _ = controller.Stop() }, err
+	}))
 }

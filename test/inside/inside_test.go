@@ -4,7 +4,6 @@ package inside
 import (
 	"context"
 	"fmt"
-	"os"
 	"testing"
 	"time"
 
@@ -12,20 +11,18 @@ import (
 	"github.com/samber/lo"
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 	"github.com/autorepair-sh/karpenter-autorepair/test/cluster"
+	"github.com/autorepair-sh/karpenter-autorepair/test/suite"
 )
 
 const pool = "inside"
 
 func TestKarpenterRepairsByOurMethod(t *testing.T) {
-	if testing.Short() || os.Getenv("LOCALCLUSTER") == "" {
-		t.Skip("SKIPPED: needs a local cluster: run make test-cluster")
-	}
+	suite.Need(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
 	defer cancel()
 	c := up(ctx, t)
@@ -130,10 +127,5 @@ func uids(list []karpv1.NodeClaim) []string {
 
 func eventually(ctx context.Context, t *testing.T, what string, holds func() error) {
 	t.Helper()
-	var last error
-	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, 3*time.Minute, true, func(context.Context) (bool, error) {
-		last = holds()
-		return last == nil, nil
-	})
-	require.NoError(t, err, "waiting until %s: %v", what, last)
+	suite.Within(ctx, t, 3*time.Minute, what, holds)
 }

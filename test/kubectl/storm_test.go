@@ -1,12 +1,13 @@
 package kubectl
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -128,11 +129,11 @@ func pauseIsSeen(ctx context.Context, t *testing.T) {
 	reader, writer := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		options := cli.NewOptions(bufio.NewReader(reader), writer, io.Discard)
+		options := cli.NewOptions(strings.NewReader(""), writer, os.Stderr)
 		root := cli.NewRoot(options)
 		root.SetArgs([]string{"--kubeconfig", shared.Kubeconfig, "status", "--watch", "-o", "json"})
 		err := root.ExecuteContext(watching)
-		_ = writer.Close()
+		_ = writer.CloseWithError(errors.Join(io.EOF, err))
 		ended <- err
 	}()
 	shown := json.NewDecoder(reader)

@@ -3,6 +3,7 @@ package kubectl
 import (
 	"context"
 	"fmt"
+	"syscall"
 	"testing"
 	"time"
 
@@ -12,7 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/util/workqueue"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
@@ -23,11 +23,14 @@ import (
 const many = 1000
 
 // TestStatusOfAThousandNodes measures the whole command: connecting, listing, reckoning, printing. The machine runs the
-// API server beside it, so the bound is generous; the log has the figure.
+// API server and the tests of others beside it, so the bound on the time is generous; that on CPU time is what makes a
+// second possible. The log has the figures.
 func TestStatusOfAThousandNodes(t *testing.T) {
 	ctx := needCluster(t)
 	require.NoError(t, controller.Stop())
-	require.NoError(t, shared.Part(ctx, "stop", "karpenter"), "it would take the nodes for its own")
+	for _, part := range []string{"karpenter", "controller-manager", "scheduler", "kwok"} {
+		require.NoError(t, shared.Part(ctx, "stop", part), "it would have its say about the nodes")
+	}
 	began := time.Now()
 	require.NoError(t, shared.Create(ctx, cluster.NodeClass("large"), cluster.NodePool("large"), policyOf("large")))
 	errs := make([]error, many)
@@ -36,15 +39,24 @@ func TestStatusOfAThousandNodes(t *testing.T) {
 		require.NoError(t, err)
 	}
 	t.Logf("made %d nodes in %s", many, time.Since(began).Round(time.Second))
-	took := time.Hour
+	took, cpu := time.Hour, time.Hour
 	for range 5 {
-		began := time.Now()
+		began, used := time.Now(), cpuTime(t)
 		out := say(ctx, t, "status")
-		took = min(took, time.Since(began))
+		took, cpu = min(took, time.Since(began)), min(cpu, cpuTime(t)-used)
 		require.Contains(t, out, "more: --all shows them")
 	}
-	t.Logf("status of %d nodes took %s", many, took.Round(time.Millisecond))
-	require.Less(t, took, 5*time.Second)
+	t.Logf("status of %d nodes took %s, and %s of CPU time", many, took.Round(time.Millisecond), cpu.Round(time.Millisecond))
+	require.Less(t, cpu, time.Second)
+	require.Less(t, took, 20*time.Second)
+}
+
+// cpuTime is what this process has used.
+func cpuTime(t *testing.T) time.Duration {
+	t.Helper()
+	var usage syscall.Rusage
+	require.NoError(t, syscall.Getrusage(syscall.RUSAGE_SELF, &usage))
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 // createNode makes one node as heavy as they are: with the conditions of a NodeClaim, the images of a Node, and the
@@ -60,21 +72,19 @@ func createNode(ctx context.Context, i int) error {
 	claim.Spec.NodeClassRef = &karpv1.NodeClassReference{Group: "karpenter.kwok.sh", Kind: "KWOKNodeClass", Name: "large"}
 	claim.Spec.Requirements = []karpv1.NodeSelectorRequirementWithMinValues{{Key: corev1.LabelOSStable, Operator: corev1.NodeSelectorOpIn, Values: []string{"linux"}}}
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}, Spec: corev1.NodeSpec{ProviderID: "large://" + name}}
-	if err := shared.Create(ctx, claim, node); err != nil {
+	fillNode(node)
+	if err := shared.Create(ctx, claim, node, healthOf(name, i)); err != nil {
 		return err
 	}
-	bareClaim, bareNode := claim.DeepCopy(), node.DeepCopy()
-	fill(claim, node, name, i)
-	for object, before := range map[client.Object]client.Object{claim: bareClaim, node: bareNode} {
-		if err := shared.Client.Status().Patch(ctx, object, client.MergeFrom(before)); err != nil {
-			return fmt.Errorf("writing the status of %s, %w", name, err)
-		}
+	fillClaim(claim, node, i)
+	if err := shared.Client.Status().Update(ctx, claim); err != nil {
+		return fmt.Errorf("writing the status of %s, %w", name, err)
 	}
-	return shared.Create(ctx, healthOf(name, i))
+	return nil
 }
 
-func fill(claim *karpv1.NodeClaim, node *corev1.Node, name string, i int) {
-	claim.Status = karpv1.NodeClaimStatus{ProviderID: node.Spec.ProviderID, NodeName: name, ImageID: "image-1"}
+func fillClaim(claim *karpv1.NodeClaim, node *corev1.Node, i int) {
+	claim.Status = karpv1.NodeClaimStatus{ProviderID: node.Spec.ProviderID, NodeName: node.Name, ImageID: "image-1"}
 	now := metav1.Now()
 	add := func(conditionType, message string) {
 		claim.Status.Conditions = append(claim.Status.Conditions, operatorstatus.Condition{
@@ -91,6 +101,10 @@ func fill(claim *karpv1.NodeClaim, node *corev1.Node, name string, i int) {
 		add(v1alpha1.ConditionUnhealthy, "InterfaceNotUp eth1 since a while, which is tolerated no longer by the policy")
 		add(v1alpha1.ConditionRepairBlocked, `DisruptionBudget: budget of NodePool "large" (nodes: "1") admits 1 disruption for reason Unhealthy, 1 in flight`)
 	}
+}
+
+func fillNode(node *corev1.Node) {
+	now := metav1.Now()
 	node.Status.Capacity = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi")}
 	for image := range 30 {
 		node.Status.Images = append(node.Status.Images, corev1.ContainerImage{

@@ -120,14 +120,6 @@ func distinct(findings []v1alpha1.Finding) []v1alpha1.Finding {
 	return slices.CompactFunc(findings, func(a, b v1alpha1.Finding) bool { return a.Reason == b.Reason && a.Subject == b.Subject })
 }
 
-// shorten cuts a text to a number of characters.
-func shorten(text string, characters int) string {
-	if runes := []rune(text); len(runes) > characters {
-		return string(runes[:characters-1]) + "…"
-	}
-	return text
-}
-
 func conditionOf(node *corev1.Node, conditionType corev1.NodeConditionType) *corev1.NodeCondition {
 	for i := range node.Status.Conditions {
 		if node.Status.Conditions[i].Type == conditionType {

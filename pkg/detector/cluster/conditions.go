@@ -62,8 +62,8 @@ func conditionFindings(in Input, condition *corev1.NodeCondition, mapped Mapping
 			Category: mapped.Category,
 			Severity: mapped.Severity,
 			Since:    conditionSince(in, condition, reason, reasons),
-			Message:  shorten(message, maxMessage),
-			Evidence: []string{shorten(fmt.Sprintf("%s%s, reason %s", evidenceOf(condition.Type), condition.Status, condition.Reason), 512)},
+			Message:  health.Shorten(message, maxMessage),
+			Evidence: []string{health.Shorten(fmt.Sprintf("%s%s, reason %s", evidenceOf(condition.Type), condition.Status, condition.Reason), 512)},
 		})
 	}
 	return findings

@@ -9,6 +9,7 @@ import (
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/detector"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/health"
 )
 
 // ReasonNeverInitialized is the reason of the source node-lifecycle.
@@ -56,7 +57,7 @@ func whyNotInitialized(in Input) string {
 	if condition == nil || condition.Reason == "" {
 		return ""
 	}
-	return shorten(fmt.Sprintf(": %s %s", condition.Reason, condition.Message), maxMessage/2)
+	return health.Shorten(fmt.Sprintf(": %s %s", condition.Reason, condition.Message), maxMessage/2)
 }
 
 // claimCondition reads the list as it is: StatusConditions would add conditions that nobody wrote.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/detector"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/health"
 )
 
 // ReasonPodStuckTerminating is the reason of the source pods.
@@ -61,7 +62,7 @@ func pods(in Input) (detector.Report, time.Time) {
 // stuckFrom: the deletion timestamp includes the grace period already.
 func stuckFrom(pod *corev1.Pod) time.Time { return pod.DeletionTimestamp.Add(terminatedWithin) }
 
-func subjectOf(pod *corev1.Pod) string { return shorten(pod.Namespace+"/"+pod.Name, 253) }
+func subjectOf(pod *corev1.Pod) string { return health.Shorten(pod.Namespace+"/"+pod.Name, 253) }
 
 // containersEnded says that none of the pod's containers may still run. Init containers that are no sidecars have
 // ended before the others began.

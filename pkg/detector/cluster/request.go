@@ -8,6 +8,7 @@ import (
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/detector"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/health"
 )
 
 // Reasons of the source repair-request.
@@ -45,7 +46,7 @@ func requestFinding(in Input, kind, value string) v1alpha1.Finding {
 	default:
 		finding.Reason, finding.Subject, finding.Severity = ReasonInvalidRepairRequest, kind, v1alpha1.SeverityWarning
 		finding.Message = fmt.Sprintf("annotation %s on the %s is %q: write %s or %s", v1alpha1.RepairRequestAnnotation, kind,
-			shorten(value, 100), v1alpha1.ActionReplace, v1alpha1.ActionReboot)
+			health.Shorten(value, 100), v1alpha1.ActionReplace, v1alpha1.ActionReboot)
 	}
 	finding.Since = in.since(SourceRepairRequest, finding.Reason, finding.Subject, time.Time{})
 	return finding

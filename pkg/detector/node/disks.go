@@ -123,7 +123,7 @@ func (d *Disks) nvme(look *tracking.Look) error {
 	for _, controller := range disksSorted(gone) {
 		look.Faults = append(look.Faults, tracking.Fault{
 			Reason: health.ReasonNVMeControllerFailure, Subject: controller, Severity: disksSeverity(mounted[controller]),
-			Message:  fmt.Sprintf("The NVMe controller %s is gone while its filesystem at %s is mounted.", controller, fsShorten(gone[controller], 512)),
+			Message:  fmt.Sprintf("The NVMe controller %s is gone while its filesystem at %s is mounted.", controller, health.Shorten(gone[controller], 512)),
 			Evidence: []string{"no device in sysfs"},
 		})
 	}
@@ -149,7 +149,7 @@ func disksSeverity(use disksUse) v1alpha1.Severity {
 func disksNVMeFault(controller, state string, use disksUse) *tracking.Fault {
 	fault := &tracking.Fault{
 		Reason: health.ReasonNVMeControllerFailure, Subject: controller, Severity: disksSeverity(use),
-		Evidence: []string{"state: " + fsShorten(state, 64)},
+		Evidence: []string{"state: " + health.Shorten(state, 64)},
 	}
 	switch state {
 	case "dead":
@@ -219,7 +219,7 @@ func (d *Disks) arrays(look *tracking.Look) error {
 	case err != nil && d.degradedArrays:
 		return fmt.Errorf("reading RAID arrays, %w", err)
 	case err != nil:
-		look.Degraded = fsShorten(fmt.Sprintf("The RAID arrays cannot be read: %v.", err), 512)
+		look.Degraded = health.Shorten(fmt.Sprintf("The RAID arrays cannot be read: %v.", err), 512)
 		return nil
 	}
 	d.degradedArrays = false
@@ -230,8 +230,8 @@ func (d *Disks) arrays(look *tracking.Look) error {
 		}
 		d.degradedArrays = true
 		look.Faults = append(look.Faults, tracking.Fault{
-			Reason: health.ReasonRAIDArrayFailure, Subject: fsShorten(array.Name, 253),
-			Message:  fmt.Sprintf("The %s array %s %s.", array.Type, fsShorten(array.Name, 253), why),
+			Reason: health.ReasonRAIDArrayFailure, Subject: health.Shorten(array.Name, 253),
+			Message:  fmt.Sprintf("The %s array %s %s.", array.Type, health.Shorten(array.Name, 253), why),
 			Evidence: []string{fmt.Sprintf("%s, %d of %d disks, %d failed", array.ActivityState, array.DisksActive, array.DisksTotal, array.DisksFailed)},
 		})
 	}

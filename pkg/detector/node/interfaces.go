@@ -70,12 +70,6 @@ type ifaceCard struct {
 	Since  time.Time `json:"since,omitzero"`
 }
 
-// ifaceMemory is the cursor of Interfaces.
-type ifaceMemory struct {
-	Namespace uint64       `json:"namespace"`
-	Cards     []*ifaceCard `json:"cards"`
-}
-
 // maxIfaceCards bounds the memory and the findings; the largest instances have some 60 cards.
 const maxIfaceCards = 128
 
@@ -145,31 +139,19 @@ func (i *Interfaces) Wake() <-chan struct{} { return i.wake }
 func (i *Interfaces) Cursor() json.RawMessage {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	id, err := i.space.ID()
-	if err != nil {
-		return nil
-	}
-	cursor, err := json.Marshal(ifaceMemory{Namespace: id, Cards: i.cards})
-	if err != nil {
-		return nil
-	}
-	return cursor
+	return netRemember(i.space, i.cards)
 }
 
-// Resume takes up the memory of before, if it is of the same boot and the same network namespace: indexes of links
-// mean nothing elsewhere.
+// Resume takes up the memory of before, if it is of the same boot and the same network namespace.
 func (i *Interfaces) Resume(cursor json.RawMessage, sameBoot bool) {
-	var memory ifaceMemory
-	if !sameBoot || json.Unmarshal(cursor, &memory) != nil || len(memory.Cards) > maxIfaceCards {
-		return
-	}
-	if id, err := i.space.ID(); err != nil || id != memory.Namespace {
+	cards, ok := netRecall[[]*ifaceCard](i.space, cursor, sameBoot)
+	if !ok || len(cards) > maxIfaceCards {
 		return
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.cards = nil
-	for _, c := range memory.Cards {
+	for _, c := range cards {
 		if c != nil {
 			c.Included = c.Included && i.matched(c.Name) // the configuration may have changed meanwhile
 			i.cards = append(i.cards, c)

@@ -149,7 +149,7 @@ func memoryModules(folder, counter string, most int) []string {
 		if err != nil || label == "" {
 			label = filepath.Base(module)
 		}
-		if told = append(told, fmt.Sprintf("%s: %d", fsShorten(label, 128), count)); len(told) == most {
+		if told = append(told, fmt.Sprintf("%s: %d", health.Shorten(label, 128), count)); len(told) == most {
 			break
 		}
 	}

@@ -200,12 +200,12 @@ func (d *Devices) fault(all []mounts.Mount, why string) tracking.Fault {
 	}
 	fault := tracking.Fault{
 		Reason:   health.ReasonFilesystemReadOnly,
-		Subject:  fsShorten(d.names[first.Device], 253),
+		Subject:  health.Shorten(d.names[first.Device], 253),
 		Severity: severity,
-		Message:  fmt.Sprintf("The %s filesystem%s at %s is read-only: %s.", first.Type, of, fsShorten(point, 512), why),
+		Message:  fmt.Sprintf("The %s filesystem%s at %s is read-only: %s.", first.Type, of, health.Shorten(point, 512), why),
 	}
 	for _, m := range all[:min(len(all), 5)] {
-		fault.Evidence = append(fault.Evidence, fsShorten(m.Line(), 512))
+		fault.Evidence = append(fault.Evidence, health.Shorten(m.Line(), 512))
 	}
 	return fault
 }
@@ -219,11 +219,4 @@ func (d *Devices) user(all []mounts.Mount) string {
 		}
 	}
 	return ""
-}
-
-func fsShorten(text string, most int) string {
-	if len(text) <= most {
-		return text
-	}
-	return strings.ToValidUTF8(text[:most], "")
 }

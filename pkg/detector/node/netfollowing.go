@@ -1,6 +1,7 @@
 package node
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"sync"
@@ -51,6 +52,35 @@ func netInterval(configured metav1.Duration, otherwise time.Duration) time.Durat
 		return configured.Duration
 	}
 	return otherwise
+}
+
+// netMemory is a cursor that holds only in one network namespace: indexes of links and routes mean nothing elsewhere.
+type netMemory[T any] struct {
+	Namespace uint64 `json:"namespace"`
+	Kept      T      `json:"kept"`
+}
+
+// netRemember is the cursor of what is kept; nil where the namespace has no name.
+func netRemember[T any](space links.Namespace, kept T) json.RawMessage {
+	id, err := space.ID()
+	if err != nil {
+		return nil
+	}
+	cursor, err := json.Marshal(netMemory[T]{Namespace: id, Kept: kept})
+	if err != nil {
+		return nil
+	}
+	return cursor
+}
+
+// netRecall reads a cursor of netRemember, if it is of this boot and this namespace.
+func netRecall[T any](space links.Namespace, cursor json.RawMessage, sameBoot bool) (kept T, ok bool) {
+	var memory netMemory[T]
+	if !sameBoot || json.Unmarshal(cursor, &memory) != nil {
+		return kept, false
+	}
+	id, err := space.ID()
+	return memory.Kept, err == nil && id == memory.Namespace
 }
 
 // netBestRoutes gives for each family the route that the kernel uses: the one with the lowest metric.

@@ -144,11 +144,11 @@ func (p *Processes) threads(look *tracking.Look) error {
 func parseThreads(text string) (int64, error) {
 	fields := strings.Fields(text)
 	if len(fields) < 4 {
-		return 0, fmt.Errorf("%q has too few fields", fsShorten(text, 64))
+		return 0, fmt.Errorf("%q has too few fields", health.Shorten(text, 64))
 	}
 	_, all, ok := strings.Cut(fields[3], "/")
 	if !ok {
-		return 0, fmt.Errorf("%q has no slash", fsShorten(fields[3], 64))
+		return 0, fmt.Errorf("%q has no slash", health.Shorten(fields[3], 64))
 	}
 	return strconv.ParseInt(all, 10, 64)
 }
@@ -215,7 +215,7 @@ func (p *Processes) files(look *tracking.Look) error {
 func parseFileNr(text string) (open, most int64, err error) {
 	fields := strings.Fields(text)
 	if len(fields) != 3 {
-		return 0, 0, fmt.Errorf("%q has not three fields", fsShorten(text, 64))
+		return 0, 0, fmt.Errorf("%q has not three fields", health.Shorten(text, 64))
 	}
 	var numbers [3]int64
 	for i, field := range fields {

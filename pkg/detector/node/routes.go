@@ -57,12 +57,6 @@ type routeSeen struct {
 	Gone time.Time `json:"gone,omitzero"`
 }
 
-// routeMemory is the cursor of Routes.
-type routeMemory struct {
-	Namespace uint64                `json:"namespace"`
-	Had       map[string]*routeSeen `json:"had"`
-}
-
 const routesMissing = "MissingDefaultRoutes"
 
 // routeFamilies as a person writes them.
@@ -115,30 +109,19 @@ func (r *Routes) Wake() <-chan struct{} { return r.wake }
 func (r *Routes) Cursor() json.RawMessage {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	id, err := r.space.ID()
-	if err != nil {
-		return nil
-	}
-	cursor, err := json.Marshal(routeMemory{Namespace: id, Had: r.had})
-	if err != nil {
-		return nil
-	}
-	return cursor
+	return netRemember(r.space, r.had)
 }
 
 // Resume takes up the memory of before, if it is of the same boot and the same network namespace.
 func (r *Routes) Resume(cursor json.RawMessage, sameBoot bool) {
-	var memory routeMemory
-	if !sameBoot || json.Unmarshal(cursor, &memory) != nil {
-		return
-	}
-	if id, err := r.space.ID(); err != nil || id != memory.Namespace {
+	had, ok := netRecall[map[string]*routeSeen](r.space, cursor, sameBoot)
+	if !ok {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, f := range routeFamilies {
-		if seen := memory.Had[f.family]; seen != nil {
+		if seen := had[f.family]; seen != nil {
 			r.had[f.family] = seen
 		}
 	}

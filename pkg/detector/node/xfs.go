@@ -106,7 +106,7 @@ func (x *XFSFreeSpace) Look(ctx context.Context) (tracking.Look, error) {
 		return tracking.Look{}, errors.Join(unseen...)
 	}
 	if len(unseen) > 0 {
-		look.Degraded = fsShorten(fmt.Sprintf("%d of %d XFS filesystems cannot be looked at: %v.", len(unseen), len(filesystems), unseen[0]), 512)
+		look.Degraded = health.Shorten(fmt.Sprintf("%d of %d XFS filesystems cannot be looked at: %v.", len(unseen), len(filesystems), unseen[0]), 512)
 	}
 	x.fragmented = fragmented
 	return look, nil
@@ -134,9 +134,9 @@ func (x *XFSFreeSpace) fault(f xfsFilesystem, free xfs.FreeSpace) tracking.Fault
 	}
 	return tracking.Fault{
 		Reason:   health.ReasonXFSSmallAverageClusterSize,
-		Subject:  fsShorten(f.name, 253),
+		Subject:  health.Shorten(f.name, 253),
 		Severity: severity,
-		Message:  fmt.Sprintf("The free space of the XFS filesystem at %s lies in extents of fewer than %g blocks on average.", fsShorten(f.points[0], 512), x.minimum),
+		Message:  fmt.Sprintf("The free space of the XFS filesystem at %s lies in extents of fewer than %g blocks on average.", health.Shorten(f.points[0], 512), x.minimum),
 		Evidence: []string{fmt.Sprintf("%.1f blocks on average, %d of %d blocks free", free.AverageBlocks(), free.FreeBlocks, free.Blocks)},
 	}
 }

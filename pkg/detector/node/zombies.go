@@ -111,8 +111,8 @@ func (p *Processes) report(total int, byParent map[int]int) {
 	confirm := processesZombiesFor
 	p.zombies = []tracking.Fault{{
 		Reason:       health.ReasonExcessiveZombieProcesses,
-		Message:      fmt.Sprintf("At least %d ended processes wait for their parents, most of them for %s (%d).", p.options.Zombies, fsShorten(name, 64), worst),
-		Evidence:     []string{fmt.Sprintf("%d zombies, %d of them of %s (%d)", total, byParent[worst], fsShorten(name, 64), worst)},
+		Message:      fmt.Sprintf("At least %d ended processes wait for their parents, most of them for %s (%d).", p.options.Zombies, health.Shorten(name, 64), worst),
+		Evidence:     []string{fmt.Sprintf("%d zombies, %d of them of %s (%d)", total, byParent[worst], health.Shorten(name, 64), worst)},
 		ConfirmAfter: &confirm,
 	}}
 }
