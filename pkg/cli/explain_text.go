@@ -299,7 +299,7 @@ func differenceRows(differences []explain.Difference, wide bool) [][]string {
 			return "<absent>"
 		}
 		if wide {
-			return fmt.Sprintf("%s %s: %s", s.Status, s.Reason, s.Message)
+			return fmt.Sprintf("%s %s: %s", s.Status, s.Reason, strings.ReplaceAll(s.Message, "\n", "; "))
 		}
 		return fmt.Sprintf("%s %s", s.Status, s.Reason)
 	}

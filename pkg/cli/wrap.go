@@ -29,7 +29,7 @@ func (o *Options) width() int {
 func wrap(text, first string, hang, width int) []string {
 	indent := strings.Repeat(" ", hang)
 	if width == 0 || hang >= width-narrowest/2 {
-		return []string{first + text}
+		return []string{strings.TrimRight(first+text, " ")}
 	}
 	var lines []string
 	line, used, empty := first, utf8.RuneCountInString(first), true
@@ -44,7 +44,7 @@ func wrap(text, first string, hang, width int) []string {
 		}
 		line, used, empty = line+word, used+n, false
 	}
-	return append(lines, line)
+	return append(lines, strings.TrimRight(line, " "))
 }
 
 // aligned lays rows out in columns of which the last is wrapped. indent is that of all.

@@ -160,7 +160,7 @@ func differ(was, is placed) []string {
 		say("drain bound %s instead of %s", b, a)
 	}
 	if a, b := eligible(was.node), eligible(is.node); a != b {
-		say("tolerated until %s instead of %s", b, a)
+		say("tolerated %s instead of %s", b, a)
 	}
 	return append(out, differBlockers(was.node, is.node)...)
 }
@@ -210,5 +210,5 @@ func eligible(n SimulatedNode) string {
 	if n.EligibleAt == nil {
 		return "for ever"
 	}
-	return n.EligibleAt.UTC().Format(time.RFC3339)
+	return "until " + n.EligibleAt.UTC().Format(time.RFC3339)
 }
