@@ -56,8 +56,11 @@ func TestReplacementsNeedTheRightToHoldUpTheEndOfTheirNodePool(t *testing.T) {
 		Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: account.Namespace, Name: account.Name}},
 	}
 	require.NoError(t, s.c.Create(s.ctx, almost, binding, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: account.Namespace, Name: account.Name}}))
-	t.Cleanup(func() { _, _ = s.c.Client.Delete(s.ctx, almost), s.c.Client.Delete(s.ctx, binding) })
-	make := func(as client.ObjectKey) error {
+	t.Cleanup(func() {
+		_ = s.c.Client.Delete(s.ctx, almost)
+		_ = s.c.Client.Delete(s.ctx, binding)
+	})
+	try := func(as client.ObjectKey) error {
 		token, err := s.c.Token(s.ctx, as, nil)
 		require.NoError(t, err)
 		with, err := s.c.ClientWith(token, rest.ImpersonationConfig{})
@@ -70,14 +73,14 @@ func TestReplacementsNeedTheRightToHoldUpTheEndOfTheirNodePool(t *testing.T) {
 		return with.Create(s.ctx, claim, client.DryRunAll) //nolint:wrapcheck // a test's
 	}
 	s.eventually("who may make NodeClaims may not make one that holds up the end of a NodePool", func() error {
-		err := make(account)
+		err := try(account)
 		if !apierrors.IsForbidden(err) {
 			return errors.Join(errors.New("it was not forbidden"), err)
 		}
 		require.ErrorContains(t, err, "blockOwnerDeletion")
 		return nil
 	})
-	require.NoError(t, make(cluster.ServiceAccount), "and the controller may")
+	require.NoError(t, try(cluster.ServiceAccount), "and the controller may")
 }
 
 func TestASilentNodeIsComparedWithTheOthers(t *testing.T) {
