@@ -65,7 +65,8 @@ test-localcluster: localcluster ## Tests of tools/localcluster itself
 	@cd tools/localcluster && go test ./...
 
 .PHONY: test-cluster
-test-cluster: build helm localcluster ## Tests on a real control plane, beside an unmodified Karpenter
+test-cluster: ARCH = $(shell go env GOARCH)
+test-cluster: build helm localcluster images ## Tests on a real control plane, beside an unmodified Karpenter
 	@echo "==> tests on the local cluster (about 30 minutes on two cores)"
 	@$(TOOL) gotestsum --format testname --hide-summary=output -- -p 1 -parallel 6 -timeout 25m $(TEST_FLAGS) $(CLUSTER_TESTS)
 

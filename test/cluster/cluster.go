@@ -38,6 +38,8 @@ type Options struct {
 	Audit []string
 	// Bare says that the suite installs nothing of ours.
 	Bare bool
+	// RealNode adds a node with a real kubelet, as root, with the images of bin/images.
+	RealNode bool
 	// Out gets what localcluster says while it works. nil: discarded unless it ends with an error.
 	Out io.Writer
 }
@@ -110,6 +112,9 @@ func Up(ctx context.Context, o Options) (*Cluster, error) {
 	}
 	if len(o.Audit) > 0 {
 		args = append(args, "--audit="+strings.Join(o.Audit, ","))
+	}
+	if o.RealNode {
+		args = append(args, "--real-node")
 	}
 	c := &Cluster{Name: o.Name}
 	if err := c.localcluster(ctx, o.Out, args...); err != nil {

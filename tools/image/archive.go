@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -62,10 +64,8 @@ func (o options) write(dir string, r recipe, index v1.ImageIndex, attached []v1.
 	if err != nil {
 		return "", err
 	}
-	tag := o.version
-	if tag == "" {
-		tag = "latest"
-	}
+	// As the chart has it in its appVersion.
+	tag := cmp.Or(strings.TrimPrefix(o.version, "v"), "latest")
 	err = path.AppendIndex(index, layout.WithAnnotations(map[string]string{
 		"org.opencontainers.image.ref.name": tag,
 		// What containerd names the image where it is imported.

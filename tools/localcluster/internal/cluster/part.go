@@ -48,6 +48,8 @@ type part struct {
 	grace time.Duration
 	// ofNode tells that it is part of the real node, where there is one.
 	ofNode bool
+	// spared are programs that it starts and that live on when it is stopped or killed, by their name in /proc.
+	spared string
 	// linked is the program of this binary that it is; empty for a part's own name.
 	linked string
 	// arguments of its program.
@@ -86,6 +88,7 @@ var parts = []part{
 	},
 	{
 		name: Containerd, grace: 5 * time.Second, ofNode: true, linked: linked.InNode,
+		spared:    "containerd-shim", // pods outlive the containerd that started them
 		arguments: containerdProgram,
 	},
 	{

@@ -62,7 +62,7 @@ func baseEnvironment() []string {
 }
 
 // end ends every process of the given parts, recorded or only marked, all
-// parts at once, and forgets them.
+// parts at once, and forgets them. It leaves those that a part spares.
 func (c *Cluster) end(how func(part, process.Record) error, which ...part) error {
 	marked, err := process.Find(c.Directory)
 	if err != nil {
@@ -73,6 +73,9 @@ func (c *Cluster) end(how func(part, process.Record) error, which ...part) error
 	var problems []error
 	for _, p := range which {
 		for _, record := range marked[p.name] {
+			if p.spared != "" && record.Name() == p.spared {
+				continue
+			}
 			group.Go(func() {
 				if err := how(p, record); err != nil {
 					mutex.Lock()

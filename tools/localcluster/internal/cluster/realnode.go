@@ -170,7 +170,11 @@ func (c *Cluster) removeNode(ctx context.Context) error {
 	if err := c.node().KillPods(ctx); err != nil {
 		return err
 	}
-	if err := c.end(c.atOnce(ctx), nodeParts()...); err != nil {
+	which := nodeParts()
+	for i := range which {
+		which[i].spared = "" // their pods have gone
+	}
+	if err := c.end(c.atOnce(ctx), which...); err != nil {
 		return err
 	}
 	return c.node().Remove()

@@ -39,6 +39,11 @@ type Options struct {
 func (c *Cluster) Up(ctx context.Context, options Options) error {
 	return c.exclusively(ctx, func() error {
 		began := time.Now()
+		if c.wantedNode(options) != nil {
+			if err := c.node().Claim(); err != nil {
+				return err
+			}
+		}
 		how, err := c.ensure(ctx, options)
 		if err != nil {
 			return err

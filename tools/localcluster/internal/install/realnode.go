@@ -69,7 +69,7 @@ func (c *Client) AskForRealNode(ctx context.Context, name string) (node, provide
 
 // WaitRealNode waits until the Node is Ready, and initialized by Karpenter where that is asked for.
 func (c *Client) WaitRealNode(ctx context.Context, name string, initialized bool) error {
-	const patience = 90 * time.Second
+	const patience = 4 * time.Minute
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	last := "it is not there"

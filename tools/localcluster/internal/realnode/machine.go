@@ -159,15 +159,9 @@ func removeGroup(group string) error {
 	return fmt.Errorf("removing the control group %s, %w", group, err)
 }
 
-// claim takes the links' names, which there are but once on a machine.
-func (n Node) claim() error {
-	if err := os.MkdirAll(n.Directory, 0o700); err != nil {
-		return fmt.Errorf("making the node's directory, %w", err)
-	}
-	if !linkExists(link) {
-		return nil
-	}
-	if n.isOurs(link) {
+// Claim says where another cluster has a real node: the names and addresses of its links there are but once on a machine.
+func (n Node) Claim() error {
+	if !linkExists(link) || n.isOurs(link) {
 		return nil
 	}
 	return fmt.Errorf("another local cluster has a real node on this machine, in %s: end it with localcluster --dir %[1]s down", alias(link))

@@ -83,8 +83,11 @@ func (n Node) Prepare(k Kubelet) error {
 	if missing := Missing(); missing != "" {
 		return errors.New(missing)
 	}
-	if err := n.claim(); err != nil {
+	if err := n.Claim(); err != nil {
 		return err
+	}
+	if err := os.MkdirAll(n.Directory, 0o700); err != nil {
+		return fmt.Errorf("making the node's directory, %w", err)
 	}
 	for _, write := range []func() error{n.writeFiles, func() error { return n.writeKubelet(k) }, n.makeLinks, n.makeGroups} {
 		if err := write(); err != nil {
