@@ -88,11 +88,11 @@ func (e *Executor) waitToReboot(ctx context.Context, repair *v1alpha1.NodeRepair
 	if stop, err := e.stopped(ctx, repair); err != nil || stop {
 		return through, err
 	}
-	seen, p, err := e.mayGo(ctx, repair)
-	if err != nil || seen == nil {
+	claim, p, err := e.mayGo(ctx, repair)
+	if err != nil || claim == nil {
 		return p, err
 	}
-	return e.requestReboot(ctx, repair, seen.ResourceVersion)
+	return e.requestReboot(ctx, repair, claim)
 }
 
 func (e *Executor) read(ctx context.Context, reader client.Reader, repair *v1alpha1.NodeRepair) (*karpv1.NodeClaim, *corev1.Node, error) {
@@ -106,13 +106,10 @@ func (e *Executor) read(ctx context.Context, reader client.Reader, repair *v1alp
 
 // requestReboot asks as Karpenter's own repair does (commitReboot of v1.15.0's disruption/repair.go): the bound of the
 // drain in an annotation, then the condition. Both are written against the version that was there before the last look.
-func (e *Executor) requestReboot(ctx context.Context, repair *v1alpha1.NodeRepair, version string) (progress, error) {
-	claim, n, err := e.read(ctx, e.Reader, repair)
+func (e *Executor) requestReboot(ctx context.Context, repair *v1alpha1.NodeRepair, claim *karpv1.NodeClaim) (progress, error) {
+	n, err := node(ctx, e.Reader, repair.Spec.NodeName)
 	if err != nil || e.rebootBegan(repair, claim, n) || e.taken(repair, claim, n) {
 		return through, err
-	}
-	if claim.ResourceVersion != version {
-		return wait(time.Second), nil // something was written of it since: it is looked at once more
 	}
 	if karpenter := e.Karpenter(); !karpenter.RebootSupported {
 		letGoAs(repair, v1alpha1.PhaseCanceled, fmt.Sprintf("the Karpenter beside us (%s) cannot reboot nodes any more", karpenter.Version))

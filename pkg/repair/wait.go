@@ -33,7 +33,7 @@ func (e *Executor) wait(ctx context.Context, repair *v1alpha1.NodeRepair) (progr
 	if err != nil || claim == nil {
 		return p, err
 	}
-	return e.deleteNodeClaim(ctx, repair, claim.ResourceVersion)
+	return e.deleteNodeClaim(ctx, repair, claim)
 }
 
 // mayGo gives the NodeClaim as it was right before the last look, where its node may be disrupted now: only that version
@@ -133,11 +133,7 @@ func (e *Executor) recheck(ctx context.Context, repair *v1alpha1.NodeRepair) ([]
 
 // deleteNodeClaim deletes it in the version that was there before the last look. A process that was frozen since then may
 // lead no longer, and the node may have recovered: what the other replica has written of that makes the delete fail.
-func (e *Executor) deleteNodeClaim(ctx context.Context, repair *v1alpha1.NodeRepair, version string) (progress, error) {
-	claim, err := nodeClaim(ctx, e.Reader, repair)
-	if err != nil {
-		return progress{}, err
-	}
+func (e *Executor) deleteNodeClaim(ctx context.Context, repair *v1alpha1.NodeRepair, claim *karpv1.NodeClaim) (progress, error) {
 	n, err := node(ctx, e.Reader, repair.Spec.NodeName)
 	if err != nil {
 		return progress{}, err
@@ -145,8 +141,8 @@ func (e *Executor) deleteNodeClaim(ctx context.Context, repair *v1alpha1.NodeRep
 	if e.taken(repair, claim, n) {
 		return through, nil
 	}
-	uid := repair.Spec.NodeClaim.UID
-	if err := e.Client.Delete(ctx, claim, client.Preconditions{UID: &uid, ResourceVersion: &version}); client.IgnoreNotFound(err) != nil {
+	only := client.Preconditions{UID: &claim.UID, ResourceVersion: &claim.ResourceVersion}
+	if err := e.Client.Delete(ctx, claim, only); client.IgnoreNotFound(err) != nil {
 		return progress{}, fmt.Errorf("deleting the nodeclaim, %w", err)
 	}
 	e.setCondition(repair, v1alpha1.RepairConditionTerminated, metav1.ConditionFalse, "Draining", "the NodeClaim is deleted; Karpenter drains the node")

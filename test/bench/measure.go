@@ -103,7 +103,8 @@ func startController(ctx context.Context, c *cluster.Cluster) (*cluster.Controll
 	if err := os.WriteFile(config, []byte(nodeConditions), 0o600); err != nil {
 		return nil, fmt.Errorf("writing the node conditions, %w", err)
 	}
-	controller, err := c.StartController(ctx, "--node-conditions-config="+config)
+	// It is the only one, and nobody starts it again: where the machine is too busy for it to renew a lease it must not end.
+	controller, err := c.StartController(ctx, "--leader-elect=false", "--node-conditions-config="+config)
 	if err != nil {
 		return nil, err
 	}
