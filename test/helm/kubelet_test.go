@@ -41,10 +41,11 @@ func startKubelet(t *testing.T, c *cluster.Cluster) {
 		corev1.LabelHostname: systemNode, corev1.LabelOSStable: "linux", corev1.LabelArchStable: "amd64", "example.com/role": "system",
 	}}}
 	require.NoError(t, c.Client.Create(t.Context(), n))
+	stored := n.DeepCopy()
 	n.Status.Capacity = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("8"), corev1.ResourceMemory: resource.MustParse("16Gi"), corev1.ResourcePods: resource.MustParse("50")}
 	n.Status.Allocatable = n.Status.Capacity
 	n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", LastHeartbeatTime: metav1.Now(), LastTransitionTime: metav1.Now()}}
-	require.NoError(t, c.Client.Status().Update(t.Context(), n))
+	require.NoError(t, c.Client.Status().Patch(t.Context(), n, client.MergeFrom(stored)))
 	ctx, cancel := context.WithCancel(context.Background())
 	k := &kubelet{c: c, node: systemNode, pods: map[types.UID]context.CancelFunc{}}
 	k.wait.Go(func() { k.run(ctx) })

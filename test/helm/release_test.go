@@ -84,6 +84,9 @@ func helm(t *testing.T, args ...string) string {
 // install does what the README of the chart says.
 func install(t *testing.T, args ...string) {
 	t.Helper()
+	t.Cleanup(func() { // where the test has failed
+		_, _ = cluster.Helm(context.Background(), "uninstall", "autorepair", "--no-hooks", "--ignore-not-found", "--kubeconfig="+shared.Kubeconfig, "--namespace=autorepair")
+	})
 	helm(t, "upgrade", "--install", "autorepair-crd", chart("autorepair-crd"), "--create-namespace")
 	helm(t, append([]string{"install", "autorepair", chart("autorepair"), "--wait", "--timeout=4m"}, args...)...)
 	_, err := shared.Kubectl(t.Context(), "label", "--overwrite", "namespace", "autorepair", "pod-security.kubernetes.io/enforce=restricted")
