@@ -161,6 +161,22 @@ func (c *Cluster) StartControllerThrough(ctx context.Context, apiServer string, 
 	return &Controller{Program: program, Metrics: fmt.Sprintf("%s://127.0.0.1:%d/metrics", scheme, metrics)}, nil
 }
 
+// StartControllerAs runs bin/controller with the arguments of a pod's container, as the pod's ServiceAccount, until ready
+// says that it is; its kubeconfig and its log are named by name.
+func (c *Cluster) StartControllerAs(ctx context.Context, account client.ObjectKey, name string, ready func(context.Context) bool, args ...string) (*Program, error) {
+	kubeconfig, err := c.kubeconfigOf(ctx, account, kubeconfigOptions{path: filepath.Join(c.Dir, name+".kubeconfig")})
+	if err != nil {
+		return nil, err
+	}
+	binary, err := Binary("controller")
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(binary, args...) //nolint:gosec // our own program
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
+	return startProgram(ctx, "controller", filepath.Join(c.Dir, "logs", name+".log"), cmd, here, ready)
+}
+
 func twoFreePorts() (first, second int, err error) {
 	a, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
