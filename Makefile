@@ -15,11 +15,11 @@ help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: build localcluster ## The main job on an embedded local cluster: nodes break, Karpenter replaces them
+demo: build helm localcluster ## The main job on an embedded local cluster: nodes break, Karpenter replaces them
 	@$(BIN)/demo $(DEMO_FLAGS)
 
 .PHONY: test
-test: packages test-unit test-machine test-localcluster test-cluster ## All tests
+test: packages helm test-unit test-machine test-localcluster test-cluster ## All tests
 
 .PHONY: test-unit
 test-unit: ## Tests that need neither a cluster nor a machine to break (seconds, once compiled)
@@ -54,7 +54,7 @@ test-localcluster: localcluster ## Tests of tools/localcluster itself
 	@cd tools/localcluster && go test ./...
 
 .PHONY: test-cluster
-test-cluster: build localcluster ## Tests on a real control plane, beside an unmodified Karpenter
+test-cluster: build helm localcluster ## Tests on a real control plane, beside an unmodified Karpenter
 	@echo "==> tests on the local cluster (about 30 minutes on two cores)"
 	@$(TOOL) gotestsum --format testname --hide-summary=output -- -p 1 -parallel 6 -timeout 25m $(TEST_FLAGS) $(CLUSTER_TESTS)
 
@@ -62,7 +62,7 @@ test-cluster: build localcluster ## Tests on a real control plane, beside an unm
 CLUSTER_TESTS = $(shell grep -rlE 'localcluster|test/cluster"' --include=*_test.go pkg test | xargs -n1 dirname | sort -u | sed 's|^|./|')
 
 .PHONY: test-compat
-test-compat: build localcluster ## Beside Karpenter 1.12 and 1.9 as well
+test-compat: build helm localcluster ## Beside Karpenter 1.12 and 1.9 as well
 	@echo "==> building Karpenter $(OLDER) (the first time: 1.5 minutes each on two cores)"
 	@for v in $(OLDER); do (cd tools/karpenter-$$v && \
 		go build -buildvcs=false -ldflags "-s -w -X sigs.k8s.io/karpenter/pkg/operator.Version=$$(go list -m -f '{{slice .Version 1}}' sigs.k8s.io/karpenter)" \
@@ -73,7 +73,7 @@ test-compat: build localcluster ## Beside Karpenter 1.12 and 1.9 as well
 OLDER = 1.12 1.9
 
 .PHONY: bench
-bench: build localcluster ## Measure speed and size, beside stock Karpenter in the same run
+bench: build helm localcluster ## Measure speed and size, beside stock Karpenter in the same run
 	@$(BIN)/bench $(BENCH_FLAGS)
 
 .PHONY: build
@@ -83,6 +83,12 @@ build: ## Build the controller, the agent and the programs of the tests into bin
 	@go build -o $(BIN)/ ./cmd/controller ./test/demo ./test/bench ./test/inside/karpenter-with-method
 	@CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o $(BIN)/agent ./cmd/agent
 
+.PHONY: helm
+helm: ## Build Helm, by which the tests render and install the charts
+	@echo "==> building Helm (the first time compiles it: about 3 minutes on two cores)"
+	@mkdir -p $(BIN)
+	@go build -modfile=tools/go.mod -trimpath -ldflags "-s -w" -o $(BIN)/helm helm.sh/helm/v4/cmd/helm
+
 .PHONY: localcluster
 localcluster: ## Build the local cluster: etcd, Kubernetes, kwok, an unmodified Karpenter
 	@echo "==> building the local cluster (the first time compiles Kubernetes: about 6 minutes on two cores)"
@@ -90,9 +96,12 @@ localcluster: ## Build the local cluster: etcd, Kubernetes, kwok, an unmodified 
 	@cd tools/localcluster && go build -o $(LOCALCLUSTER) .
 
 .PHONY: generate
-generate: ## Regenerate CRDs, deepcopy and the reason catalogue
+generate: ## Regenerate CRDs, deepcopy, the reason catalogue, the schemas and READMEs of the charts
 	@go generate ./pkg/...
 	@$(TOOL) controller-gen object paths=./pkg/apis/... crd output:crd:dir=pkg/apis/crds
+	@rm -f charts/autorepair-crd/files/*.yaml && cp pkg/apis/crds/*.yaml charts/autorepair-crd/files/
+	@go run ./charts/internal/schema charts/autorepair charts/autorepair-crd
+	@$(TOOL) helm-docs --log-level=error --chart-search-root=charts --sort-values-order=file
 
 .PHONY: lint
 lint: ## Run the linters

@@ -38,6 +38,7 @@ func newCommand() *cobra.Command {
 		},
 	}
 	options.AddFlags(command.Flags())
+	command.AddCommand(newCleanup(command.Version))
 	return command
 }
 

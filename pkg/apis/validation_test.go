@@ -118,7 +118,7 @@ func deleteAtEnd(t *testing.T, c *cluster.Cluster, object client.Object) {
 func accepted(t *testing.T) map[string]string {
 	t.Helper()
 	paths := examples(t, "accepted")
-	paths["the default policy"] = filepath.Join("..", "..", "charts", "autorepair", "manifests", "default-repairpolicy.yaml")
+	paths["the default policy"] = filepath.Join("..", "..", "charts", "autorepair", "files", "default-repairpolicy.yaml")
 	return paths
 }
 

@@ -21,10 +21,10 @@ var needed = []struct {
 }{
 	{schema.GroupVersionKind{Group: "karpenter.sh", Version: "v1", Kind: "NodePool"}, "install Karpenter 1.3 or later with its CustomResourceDefinitions"},
 	{schema.GroupVersionKind{Group: "karpenter.sh", Version: "v1", Kind: "NodeClaim"}, "install Karpenter 1.3 or later with its CustomResourceDefinitions"},
-	{v1alpha1.SchemeGroupVersion.WithKind("NodeHealth"), "kubectl apply --server-side -f pkg/apis/crds"},
-	{v1alpha1.SchemeGroupVersion.WithKind("RepairPolicy"), "kubectl apply --server-side -f pkg/apis/crds"},
-	{v1alpha1.SchemeGroupVersion.WithKind("NodeRepair"), "kubectl apply --server-side -f pkg/apis/crds"},
-	{v1alpha1.SchemeGroupVersion.WithKind("RepairPause"), "kubectl apply --server-side -f pkg/apis/crds"},
+	{v1alpha1.SchemeGroupVersion.WithKind("NodeHealth"), "install the chart autorepair-crd of the same version"},
+	{v1alpha1.SchemeGroupVersion.WithKind("RepairPolicy"), "install the chart autorepair-crd of the same version"},
+	{v1alpha1.SchemeGroupVersion.WithKind("NodeRepair"), "install the chart autorepair-crd of the same version"},
+	{v1alpha1.SchemeGroupVersion.WithKind("RepairPause"), "install the chart autorepair-crd of the same version"},
 }
 
 // CheckKinds says which CustomResourceDefinitions are missing and what to apply.

@@ -62,9 +62,9 @@ func TestMissingDefinitionsAreNamedWithWhatToApply(t *testing.T) {
 	mapper.Add(karpenter.WithKind("NodeClaim"), meta.RESTScopeRoot)
 	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("NodeHealth"), meta.RESTScopeRoot)
 	err := CheckKinds(mapper)
-	require.EqualError(t, err, "the API server does not know RepairPolicy.autorepair.sh: kubectl apply --server-side -f pkg/apis/crds\n"+
-		"the API server does not know NodeRepair.autorepair.sh: kubectl apply --server-side -f pkg/apis/crds\n"+
-		"the API server does not know RepairPause.autorepair.sh: kubectl apply --server-side -f pkg/apis/crds")
+	require.EqualError(t, err, "the API server does not know RepairPolicy.autorepair.sh: install the chart autorepair-crd of the same version\n"+
+		"the API server does not know NodeRepair.autorepair.sh: install the chart autorepair-crd of the same version\n"+
+		"the API server does not know RepairPause.autorepair.sh: install the chart autorepair-crd of the same version")
 	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("RepairPolicy"), meta.RESTScopeRoot)
 	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("NodeRepair"), meta.RESTScopeRoot)
 	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("RepairPause"), meta.RESTScopeRoot)

@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,7 +17,6 @@ import (
 	"golang.org/x/sys/unix"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	"sigs.k8s.io/yaml"
 
 	"github.com/autorepair-sh/karpenter-autorepair/test/cluster"
 )
@@ -50,17 +50,19 @@ var known = map[string]int{
 func daemonSet(t *testing.T) *appsv1.DaemonSet {
 	t.Helper()
 	d := &appsv1.DaemonSet{}
-	manifest(t, "agent-daemonset.yaml", d)
+	ofChart(t, "DaemonSet", d)
 	return d
 }
 
-func manifest(t *testing.T, file string, into any) {
+// ofChart gives the agent's object of that kind, as Helm renders it.
+func ofChart(t *testing.T, kind string, into any) {
 	t.Helper()
-	root, err := cluster.Root()
+	rendered, err := cluster.RenderChart(t.Context())
+	if errors.Is(err, cluster.ErrNoHelm) {
+		t.Skip("SKIPPED: " + err.Error())
+	}
 	require.NoError(t, err)
-	text, err := os.ReadFile(filepath.Join(root, "charts", "autorepair", "manifests", file))
-	require.NoError(t, err)
-	require.NoError(t, yaml.UnmarshalStrict(text, into))
+	require.NoError(t, rendered.Into(kind, cluster.AgentServiceAccount.Name, into))
 }
 
 // containerOf reads the DaemonSet. substitutes stand for paths of the host that this computer does not have.
@@ -101,7 +103,7 @@ func volumeSource(t *testing.T, volume corev1.Volume, substitutes map[string]str
 	switch {
 	case volume.ConfigMap != nil:
 		config := &corev1.ConfigMap{}
-		manifest(t, "agent-config.yaml", config)
+		ofChart(t, "ConfigMap", config)
 		require.Equal(t, volume.ConfigMap.Name, config.Name)
 		dir := t.TempDir()
 		for name, text := range config.Data {

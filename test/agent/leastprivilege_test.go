@@ -22,7 +22,7 @@ import (
 
 func TestTheAgentMayOnlyReadNodesAndWriteFindings(t *testing.T) {
 	role := &rbacv1.ClusterRole{}
-	manifest(t, "agent-clusterrole.yaml", role)
+	ofChart(t, "ClusterRole", role)
 	allowed := map[string][]string{"nodehealths": {"create", "patch"}, "nodes": {"get"}}
 	for _, rule := range role.Rules {
 		for _, resource := range rule.Resources {
@@ -33,7 +33,7 @@ func TestTheAgentMayOnlyReadNodesAndWriteFindings(t *testing.T) {
 		require.Empty(t, rule.NonResourceURLs)
 	}
 	binding := &rbacv1.ClusterRoleBinding{}
-	manifest(t, "agent-clusterrolebinding.yaml", binding)
+	ofChart(t, "ClusterRoleBinding", binding)
 	require.Equal(t, role.Name, binding.RoleRef.Name)
 	require.Equal(t, cluster.AgentServiceAccount.Name, binding.Subjects[0].Name)
 	require.Equal(t, cluster.AgentServiceAccount.Namespace, binding.Subjects[0].Namespace)
@@ -200,7 +200,7 @@ func (c *container) unmount(target string) {
 	c.Mounts = slices.DeleteFunc(c.Mounts, func(m bind) bool { return m.Target == target })
 }
 
-// configure puts another configuration in the place of the manifest's.
+// configure puts another configuration in the place of the chart's.
 func (c *container) configure(t *testing.T, text string) {
 	t.Helper()
 	dir := t.TempDir()

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"fmt"
-	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -12,7 +11,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
-	"github.com/autorepair-sh/karpenter-autorepair/test/cluster"
 )
 
 func TestTheTokenOfAnAgentIsGoodForItsOwnNodeAlone(t *testing.T) {
@@ -50,16 +48,5 @@ func TestTheTokenOfAnAgentIsGoodForItsOwnNodeAlone(t *testing.T) {
 		"deleting its NodeHealth":    agent.Delete(s.ctx, of(s.node)),
 	} {
 		require.True(t, apierrors.IsForbidden(try), "%s must be forbidden: %v", what, try)
-	}
-}
-
-func TestTheAPIServerTakesTheManifestsOfTheAgent(t *testing.T) {
-	t.Parallel()
-	needCluster(t)
-	root, err := cluster.Root()
-	require.NoError(t, err)
-	for _, file := range []string{"agent-config.yaml", "agent-daemonset.yaml"} {
-		out, err := shared.Kubectl(t.Context(), "apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", filepath.Join(root, "charts", "autorepair", "manifests", file))
-		require.NoError(t, err, out)
 	}
 }

@@ -21,8 +21,8 @@ var floors = []struct {
 	{name: "pure", packages: []string{"pkg/diagnosis", "pkg/decision", "pkg/explain", "pkg/replacement", "pkg/rules", "pkg/tracking"}, siblings: true},
 	{name: "ports", packages: []string{"pkg/detector"}},
 	{name: "adapters", packages: []string{"pkg/detector/cluster", "pkg/detector/node", "pkg/host", "pkg/disruption", "pkg/repair", "pkg/snapshot", "pkg/metrics"}},
-	{name: "loops", packages: []string{"pkg/controllers", "pkg/agent"}, siblings: true},
-	{name: "wiring", packages: []string{"pkg/operator", "cmd", "test", "tools"}, siblings: true},
+	{name: "loops", packages: []string{"pkg/controllers", "pkg/agent", "pkg/cleanup"}, siblings: true},
+	{name: "wiring", packages: []string{"pkg/operator", "cmd", "charts", "test", "tools"}, siblings: true},
 }
 
 // named are the imports between siblings that the design names.

@@ -16,7 +16,7 @@ import (
 	"github.com/autorepair-sh/karpenter-autorepair/test/machine"
 )
 
-// AgentServiceAccount that the manifests give the agents.
+// AgentServiceAccount that the chart gives the agents.
 var AgentServiceAccount = client.ObjectKey{Namespace: "autorepair-agent", Name: "autorepair-agent"}
 
 // AgentOptions of one agent.

@@ -34,6 +34,8 @@ type Options struct {
 	Karpenter string
 	// FeatureGates of Karpenter, for example NodeRepair=true.
 	FeatureGates string
+	// Bare says that the suite installs nothing of ours.
+	Bare bool
 	// Out gets what localcluster says while it works. nil: discarded unless it ends with an error.
 	Out io.Writer
 }

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io/fs"
@@ -9,26 +10,25 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
+	"slices"
 	"time"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/yaml"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/crds"
 )
 
-// ServiceAccount that the manifests give the controller.
+// ServiceAccount that the chart gives the controller.
 var ServiceAccount = client.ObjectKey{Namespace: "autorepair", Name: "autorepair-controller"}
 
-// manifests that an installation applies, but for the Deployment, the DaemonSet and the default policy: the tests run
-// controller and agents as processes, and bring policies of their own.
-var manifests = []string{
-	"00-namespace.yaml", "serviceaccount.yaml", "clusterrole.yaml", "clusterrolebinding.yaml", "role.yaml", "rolebinding.yaml",
-	"agent-serviceaccount.yaml", "agent-clusterrole.yaml", "agent-clusterrolebinding.yaml", "agent-admission.yaml",
+// installed are the kinds of the chart that Install applies: namespaces, rights, and the lock of the leader. The tests
+// run controller and agents as processes, and bring policies of their own.
+var installed = []string{
+	"Namespace", "Lease", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding",
+	"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding",
 }
 
 // Install applies the CRDs and the rights of the controller and of the agents, and waits until the CRDs are served.
@@ -36,27 +36,54 @@ func (c *Cluster) Install(ctx context.Context) error {
 	if err := c.InstallCRDs(ctx); err != nil {
 		return err
 	}
-	for _, file := range manifests {
-		if err := c.ApplyManifest(ctx, file); err != nil {
-			return err
+	rendered, err := RenderChart(ctx)
+	if err != nil {
+		return err
+	}
+	if err := c.EnsureNamespace(ctx, ServiceAccount.Namespace); err != nil {
+		return err
+	}
+	for _, object := range rendered {
+		if _, hook := object.GetAnnotations()["helm.sh/hook"]; hook || !slices.Contains(installed, object.GetKind()) {
+			continue
+		}
+		if err := c.apply(ctx, object); err != nil {
+			return fmt.Errorf("applying %s %s of the chart, %w", object.GetKind(), object.GetName(), err)
 		}
 	}
 	return nil
 }
 
-// InstallCRDs applies the CRDs and waits until they are served.
-func (c *Cluster) InstallCRDs(ctx context.Context) error {
+// Definitions are our CustomResourceDefinitions, in the order of their names.
+func Definitions() ([]*unstructured.Unstructured, error) {
 	files, err := fs.Glob(crds.FS, "*.yaml")
 	if err != nil {
-		return fmt.Errorf("listing CRDs, %w", err)
+		return nil, fmt.Errorf("listing CRDs, %w", err)
 	}
+	var definitions []*unstructured.Unstructured
 	for _, file := range files {
 		text, err := crds.FS.ReadFile(file)
 		if err != nil {
-			return fmt.Errorf("reading %s, %w", file, err)
+			return nil, fmt.Errorf("reading %s, %w", file, err)
 		}
-		if err := c.apply(ctx, text); err != nil {
-			return fmt.Errorf("applying %s, %w", file, err)
+		objects, err := readObjects(bytes.NewReader(text))
+		if err != nil {
+			return nil, fmt.Errorf("reading %s, %w", file, err)
+		}
+		definitions = append(definitions, objects...)
+	}
+	return definitions, nil
+}
+
+// InstallCRDs applies the CRDs and waits until they are served.
+func (c *Cluster) InstallCRDs(ctx context.Context) error {
+	definitions, err := Definitions()
+	if err != nil {
+		return err
+	}
+	for _, definition := range definitions {
+		if err := c.apply(ctx, definition); err != nil {
+			return fmt.Errorf("applying CRD %s, %w", definition.GetName(), err)
 		}
 	}
 	return wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, 30*time.Second, true, func(ctx context.Context) (bool, error) {
@@ -72,40 +99,12 @@ func (c *Cluster) InstallCRDs(ctx context.Context) error {
 				}
 			}
 		}
-		return established == len(files), nil
+		return established == len(definitions), nil
 	})
 }
 
-// ApplyManifest applies one file of charts/autorepair/manifests.
-func (c *Cluster) ApplyManifest(ctx context.Context, file string) error {
-	root, err := Root()
-	if err != nil {
-		return err
-	}
-	text, err := os.ReadFile(filepath.Join(root, "charts", "autorepair", "manifests", file))
-	if err != nil {
-		return fmt.Errorf("reading manifest, %w", err)
-	}
-	if err := c.apply(ctx, text); err != nil {
-		return fmt.Errorf("applying %s, %w", file, err)
-	}
-	return nil
-}
-
-func (c *Cluster) apply(ctx context.Context, text []byte) error {
-	for _, document := range strings.Split(string(text), "\n---\n") {
-		object := &unstructured.Unstructured{}
-		if err := yaml.Unmarshal([]byte(document), &object.Object); err != nil {
-			return fmt.Errorf("reading YAML, %w", err)
-		}
-		if len(object.Object) == 0 {
-			continue
-		}
-		if err := c.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(object), client.FieldOwner("autorepair-install"), client.ForceOwnership); err != nil {
-			return err //nolint:wrapcheck // the caller names the file
-		}
-	}
-	return nil
+func (c *Cluster) apply(ctx context.Context, object *unstructured.Unstructured) error {
+	return c.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(object), client.FieldOwner("autorepair-install"), client.ForceOwnership) //nolint:wrapcheck // the caller names it
 }
 
 // Controller is a running controller process.

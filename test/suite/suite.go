@@ -37,8 +37,10 @@ func run(ctx context.Context, m *testing.M, o cluster.Options, begin func(contex
 			fmt.Fprintln(os.Stderr, err)
 		}
 	}()
-	if err := c.Install(ctx); err != nil {
-		return 0, err
+	if !o.Bare {
+		if err := c.Install(ctx); err != nil {
+			return 0, err
+		}
 	}
 	end, err := begin(ctx, c)
 	if err != nil {

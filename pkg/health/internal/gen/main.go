@@ -14,7 +14,7 @@ const (
 	goFile        = "zz_generated.reasons.go"
 	linesFile     = "zz_generated.lines.go"
 	markdownFile  = "REASONS.md"
-	policyFile    = "../../charts/autorepair/manifests/default-repairpolicy.yaml"
+	policyFile    = "../../charts/autorepair/files/default-repairpolicy.yaml"
 )
 
 func main() {
