@@ -65,6 +65,9 @@ func exactlyOne(what string) cobra.PositionalArgs {
 
 // explain explains the machine of a name.
 func (p *picture) explain(ctx context.Context, name string) (explain.Explanation, error) {
+	if err := p.enough(); err != nil {
+		return explain.Explanation{}, err
+	}
 	machine, err := p.Find(name)
 	if err != nil {
 		return explain.Explanation{}, err

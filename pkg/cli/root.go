@@ -21,6 +21,7 @@ func NewRoot(o *Options) *cobra.Command {
 			"the way of the others, and what has been repaired. With it repairs are asked for, paused and resumed.\n\n" +
 			"To look it needs to read NodePools, NodeClaims, Nodes and the kinds of autorepair.sh; what it may not read it names.",
 		Example: "  # the fleet in one screen\n  kubectl autorepair status\n\n" +
+			"  # why is this node not repaired?\n  kubectl autorepair explain ip-10-0-0-1.ec2.internal\n\n" +
 			"  # what has been repaired today, and how often it helped\n  kubectl autorepair history --since 24h\n\n" +
 			"  # replace a node\n  kubectl autorepair repair ip-10-0-0-1.ec2.internal\n\n" +
 			"  # no repairs for an hour\n  kubectl autorepair pause everything --for 1h",
