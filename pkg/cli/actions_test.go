@@ -228,7 +228,7 @@ func TestWhatCannotBeDoneSaysWhatToDo(t *testing.T) {
 		"a node that has not come":       {objects: dead(), args: []string{"repair", "coming"}, want: "NodeClaim coming has no Node yet: Karpenter itself ends NodeClaims whose nodes do not join"},
 		"an unknown node":                {args: []string{"repair", "ip-10-0-0-9"}, want: `there is no Node or NodeClaim "ip-10-0-0-9": did you mean ip-10-0-0-1 or ip-10-0-0-2 or ip-10-0-0-3?`},
 		"an unknown action":              {args: []string{"repair", "ip-10-0-0-2", "--action", "replace"}, want: `--action="replace": write Replace or Reboot`},
-		"an unknown NodePool":            {args: []string{"pause", "nodepool", "defualt"}, want: `there is no NodePool "defualt": did you mean default?`},
+		"an unknown NodePool":            {args: []string{"pause", "nodepool", "defaul"}, want: `there is no NodePool "defaul": did you mean default?`},
 		"an unknown policy":              {args: []string{"resume", "policy", "gpu"}, want: `there is no RepairPolicy "gpu": did you mean gpus?`},
 		"an unknown kind":                {args: []string{"pause", "pod", "a"}, want: `"pod" is none of them: say what: node NAME, nodepool NAME, policy NAME, or everything`},
 		"a kind without a name":          {args: []string{"pause", "nodepool"}, want: "write one name after nodepool"},

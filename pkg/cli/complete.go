@@ -26,7 +26,7 @@ func (o *Options) completeMachine(command *cobra.Command, args []string, prefix 
 }
 
 // completeNames offers the names of all objects of the lists. What cannot be listed offers nothing.
-func (o *Options) completeNames(ctx context.Context, prefix string, lists ...client.ObjectList) ([]string, cobra.ShellCompDirective) {
+func (o *Options) completeNames(ctx context.Context, prefix string, lists ...client.ObjectList) ([]string, cobra.ShellCompDirective) { //nolint:contextcheck // a completion may have none
 	if ctx == nil {
 		ctx = context.Background()
 	}

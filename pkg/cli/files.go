@@ -32,7 +32,7 @@ const stdin = "-"
 
 // lookAtFiles gets the fleet from files.
 func (o *Options) lookAtFiles(ctx context.Context, s *source, overrides snapshot.Overrides, now time.Time) (*picture, error) {
-	reading, err := o.read(s.files, s.recursive)
+	reading, err := o.read(s.files, s.recursive) //nolint:contextcheck // rules are reckoned, which nothing has to end
 	if err != nil {
 		return nil, err
 	}

@@ -71,7 +71,7 @@ func (o *Options) simulate(ctx context.Context, p *picture, files []string) (Vie
 	if err != nil || len(files) == 0 {
 		return simulationView{Simulation: before, width: o.width()}, err
 	}
-	policies, warnings, err := o.readPolicies(files)
+	policies, warnings, err := o.readPolicies(files) //nolint:contextcheck // rules are reckoned, which nothing has to end
 	if err != nil {
 		return nil, err
 	}

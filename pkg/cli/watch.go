@@ -66,7 +66,7 @@ func (o *Options) watchStatus(ctx context.Context, cluster *Cluster, rows int) e
 // unlessDone drops the error of who was told to stop.
 func unlessDone(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // who was told to stop has not failed
 	}
 	return err
 }

@@ -39,8 +39,8 @@ func simulateUnder(policies ...v1alpha1.RepairPolicy) Simulation {
 	return Simulate(in, policies)
 }
 
-func policyOf(name string, change func(*v1alpha1.RepairPolicySpec)) v1alpha1.RepairPolicy {
-	p := v1alpha1.RepairPolicy{ObjectMeta: metav1.ObjectMeta{Name: name}}
+func policyOf(change func(*v1alpha1.RepairPolicySpec)) v1alpha1.RepairPolicy {
+	p := v1alpha1.RepairPolicy{ObjectMeta: metav1.ObjectMeta{Name: "p"}}
 	p.Spec.Rules = []v1alpha1.RepairRule{{Name: "all", Match: v1alpha1.FindingMatch{ReasonPattern: ".*"}, Tolerate: metav1.Duration{Duration: time.Minute}, Action: v1alpha1.ActionReplace}}
 	if change != nil {
 		change(&p.Spec)
@@ -54,9 +54,9 @@ func TestCompare(t *testing.T) {
 		want          map[string][]string // by NodeClaim
 		same          int
 	}{
-		"the same policy changes nothing": {before: policyOf("p", nil), after: policyOf("p", nil), same: 3},
+		"the same policy changes nothing": {before: policyOf(nil), after: policyOf(nil), same: 3},
 		"what is only looked at is repaired": {
-			before: policyOf("p", func(s *v1alpha1.RepairPolicySpec) { s.Mode = v1alpha1.ModeDryRun }), after: policyOf("p", nil),
+			before: policyOf(func(s *v1alpha1.RepairPolicySpec) { s.Mode = v1alpha1.ModeDryRun }), after: policyOf(nil),
 			want: map[string][]string{
 				"a": {"is repaired (number 1)", "DryRun stands in the way no longer"},
 				"b": {
@@ -70,7 +70,7 @@ func TestCompare(t *testing.T) {
 			},
 		},
 		"what is repaired is only shown": {
-			before: policyOf("p", nil), after: policyOf("p", func(s *v1alpha1.RepairPolicySpec) { s.Rules[0].Action = v1alpha1.ActionNone }),
+			before: policyOf(nil), after: policyOf(func(s *v1alpha1.RepairPolicySpec) { s.Rules[0].Action = v1alpha1.ActionNone }),
 			want: map[string][]string{
 				"a": {"is not repaired now", "action None instead of Replace"},
 				"b": {"is only shown", "action None instead of Replace", "DisruptionBudget stands in the way no longer"},
@@ -78,7 +78,7 @@ func TestCompare(t *testing.T) {
 			},
 		},
 		"what nobody speaks of any more": {
-			before: policyOf("p", nil), after: policyOf("p", func(s *v1alpha1.RepairPolicySpec) {
+			before: policyOf(nil), after: policyOf(func(s *v1alpha1.RepairPolicySpec) {
 				s.Rules[0].Match = v1alpha1.FindingMatch{Reasons: []string{"Other"}}
 			}),
 			want: map[string][]string{
@@ -87,7 +87,7 @@ func TestCompare(t *testing.T) {
 			},
 		},
 		"a reboot instead": {
-			before: policyOf("p", nil), after: policyOf("p", func(s *v1alpha1.RepairPolicySpec) {
+			before: policyOf(nil), after: policyOf(func(s *v1alpha1.RepairPolicySpec) {
 				s.Rules[0].Action, s.Rules[0].DrainBound = v1alpha1.ActionReboot, &metav1.Duration{Duration: time.Hour}
 			}),
 			want: map[string][]string{
@@ -114,12 +114,12 @@ func TestCompare(t *testing.T) {
 }
 
 func TestWhatNewlyStartsIsToldFirst(t *testing.T) {
-	dryRun := policyOf("p", func(s *v1alpha1.RepairPolicySpec) { s.Mode = v1alpha1.ModeDryRun })
-	require.Equal(t, "a", Compare(simulateUnder(dryRun), simulateUnder(policyOf("p", nil))).Changes[0].NodeClaim)
+	dryRun := policyOf(func(s *v1alpha1.RepairPolicySpec) { s.Mode = v1alpha1.ModeDryRun })
+	require.Equal(t, "a", Compare(simulateUnder(dryRun), simulateUnder(policyOf(nil))).Changes[0].NodeClaim)
 }
 
 func TestASimulationTellsOfEverySickNodeOnce(t *testing.T) {
-	s := simulateUnder(policyOf("p", nil))
+	s := simulateUnder(policyOf(nil))
 	require.Equal(t, 3, s.Sick)
 	require.Equal(t, s.Sick, len(s.Repairs)+len(s.AtWork)+len(s.Held)+len(s.ShownOnly))
 	require.Equal(t, 1, s.Repairs[0].Order)

@@ -2,7 +2,6 @@ package recording
 
 import (
 	"bytes"
-	"flag"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -14,8 +13,6 @@ import (
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // read gives what a file holds.
 func read(t *testing.T, text string) ([]client.Object, []string) {

@@ -144,7 +144,7 @@ func record(ctx context.Context, t *testing.T) (file string, s explain.Simulatio
 	text, err := os.ReadFile(file)
 	require.NoError(t, err)
 	reading := recording.NewReading()
-	require.NoError(t, reading.Read(file, bytes.NewReader(text)))
+	require.NoError(t, reading.Read(file, bytes.NewReader(text))) //nolint:contextcheck // rules are reckoned, which nothing has to end
 	claims = map[string]*karpv1.NodeClaim{}
 	for _, object := range reading.Objects() {
 		if claim, ok := object.(*karpv1.NodeClaim); ok {
@@ -202,7 +202,7 @@ func asReader(ctx context.Context, t *testing.T, node string) {
 	}
 	now := "--now=" + time.Now().UTC().Format(time.RFC3339) // scores grow with time
 	want := simulated(ctx, t, now)
-	grant(t, "looker", rules...)
+	grant(t, "looker", rules...) //nolint:contextcheck // it has the test's
 	for name, test := range map[string]struct {
 		flags []string
 		warn  string
@@ -222,7 +222,7 @@ func asReader(ctx context.Context, t *testing.T, node string) {
 			require.NoError(t, err)
 		})
 	}
-	grant(t, "blind", rules[1:]...)
+	grant(t, "blind", rules[1:]...) //nolint:contextcheck // it has the test's
 	_, _, err := call(ctx, as("blind"), "simulate")
 	require.ErrorContains(t, err, "nothing can be decided without it: you may not read nodeclaims.karpenter.sh")
 	_, _, err = call(ctx, as("blind"), "explain", node)
