@@ -91,6 +91,8 @@ type run struct {
 	ctx        context.Context
 	c          *cluster.Cluster
 	controller *cluster.Controller
+	// token by which the controller shows its metrics.
+	token      string
 	prometheus *server
 	// agentAddress is where the agent serves its metrics.
 	agentAddress string
@@ -156,6 +158,8 @@ func begin(ctx context.Context, t *testing.T) *run {
 func (r *run) startController() {
 	r.Helper()
 	var err error
+	r.token, err = r.c.MetricsToken(r.ctx)
+	require.NoError(r, err)
 	r.controller, err = r.c.StartController(r.ctx, "--leader-elect=false")
 	require.NoError(r, err)
 }
@@ -326,7 +330,7 @@ func (r *run) scrape(of target) map[string]float64 {
 
 // controllerTarget and agentTarget say where the processes serve their metrics, and what they ask for.
 func (r *run) controllerTarget() target {
-	return target{job: "controller", url: r.controller.Metrics}
+	return target{job: "controller", url: r.controller.Metrics, token: r.token}
 }
 
 func (r *run) agentTarget() target {
