@@ -93,6 +93,8 @@ type run struct {
 	ctx        context.Context
 	c          *cluster.Cluster
 	controller *cluster.Controller
+	// token by which the controller shows its metrics.
+	token      string
 	prometheus *server
 	// token lets Prometheus read the controller's metrics.
 	token string
@@ -161,6 +163,8 @@ func begin(ctx context.Context, t *testing.T) *run {
 func (r *run) startController() {
 	r.Helper()
 	var err error
+	r.token, err = r.c.MetricsToken(r.ctx)
+	require.NoError(r, err)
 	r.controller, err = r.c.StartController(r.ctx, "--leader-elect=false")
 	require.NoError(r, err)
 }
