@@ -13,8 +13,6 @@ import (
 
 	"github.com/samber/lo"
 	"github.com/stretchr/testify/require"
-	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -96,8 +94,6 @@ type run struct {
 	// token by which the controller shows its metrics.
 	token      string
 	prometheus *server
-	// token lets Prometheus read the controller's metrics.
-	token string
 	// agentAddress is where the agent serves its metrics.
 	agentAddress string
 	// waiting are the queries that have given no data yet, by where they stand.
@@ -133,7 +129,6 @@ func begin(ctx context.Context, t *testing.T) *run {
 		})
 		require.NoError(t, c.Create(ctx, cluster.NodeClass(pool), cluster.NodePool(pool, free), policy, cluster.Deployment("storm", pool, replicas)))
 	}
-	r.token = mayReadMetrics(ctx, t, c)
 	r.startController()
 	t.Cleanup(func() {
 		_ = r.controller.Stop()
@@ -323,20 +318,6 @@ func (r *run) aRestartCountsNothingTwice() {
 			require.Zero(r, value, "%s is counted again", name)
 		}
 	}
-}
-
-// mayReadMetrics lets a Prometheus read metrics as the chart means it, and gives its token.
-func mayReadMetrics(ctx context.Context, t *testing.T, c *cluster.Cluster) string {
-	t.Helper()
-	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "prometheus"}}
-	require.NoError(t, c.Create(ctx, account, &rbacv1.ClusterRoleBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: account.Name},
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "autorepair-metrics-reader"},
-		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: account.Namespace, Name: account.Name}},
-	}))
-	token, err := c.Token(ctx, client.ObjectKeyFromObject(account), nil)
-	require.NoError(t, err)
-	return token
 }
 
 // scrape reads the series that a process of ours serves.
