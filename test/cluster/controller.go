@@ -110,7 +110,8 @@ func (c *Cluster) apply(ctx context.Context, object *unstructured.Unstructured) 
 // Controller is a running controller process.
 type Controller struct {
 	*Program
-	// Metrics is the URL of its metrics.
+	// Metrics is the URL of its metrics: over TLS, with a certificate of its own making, for bearers of a token that may
+	// get /metrics; with the argument --metrics-secure=false for everybody.
 	Metrics string
 }
 
@@ -153,7 +154,11 @@ func (c *Cluster) StartControllerThrough(ctx context.Context, apiServer string, 
 	if err != nil {
 		return nil, err
 	}
-	return &Controller{Program: program, Metrics: fmt.Sprintf("http://127.0.0.1:%d/metrics", metrics)}, nil
+	scheme := "https"
+	if slices.Contains(args, "--metrics-secure=false") {
+		scheme = "http"
+	}
+	return &Controller{Program: program, Metrics: fmt.Sprintf("%s://127.0.0.1:%d/metrics", scheme, metrics)}, nil
 }
 
 // StartControllerAs runs bin/controller with the arguments of a pod's container, as the pod's ServiceAccount, until ready

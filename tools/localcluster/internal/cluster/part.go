@@ -17,7 +17,13 @@ const (
 	Scheduler         = linked.Scheduler
 	Kwok              = "kwok"
 	Karpenter         = "karpenter"
+	Containerd        = "containerd"
+	Kubelet           = linked.Kubelet
+	Service           = linked.Service
 )
+
+// runPart is the command with which this binary becomes one of the linked programs.
+const runPart = "run-part"
 
 // The ports of a cluster, by what listens there.
 const (
@@ -40,6 +46,12 @@ type part struct {
 	readyPath string
 	// grace is how long it may take to end by itself.
 	grace time.Duration
+	// ofNode tells that it is part of the real node, where there is one.
+	ofNode bool
+	// spared are programs that it starts and that live on when it is stopped or killed, by their name in /proc.
+	spared string
+	// linked is the program of this binary that it is; empty for a part's own name.
+	linked string
 	// arguments of its program.
 	arguments func(*Cluster) []string
 	// environment beside what every part gets.
@@ -73,6 +85,19 @@ var parts = []part{
 		name: Karpenter, ports: []string{portKarpenterHealth, portKarpenterMetrics}, scheme: "http", readyPath: "/readyz", grace: 15 * time.Second,
 		arguments:   func(*Cluster) []string { return nil },
 		environment: karpenterEnvironment,
+	},
+	{
+		name: Containerd, grace: 5 * time.Second, ofNode: true, linked: linked.InNode,
+		spared:    "containerd-shim", // pods outlive the containerd that started them
+		arguments: containerdProgram,
+	},
+	{
+		name: Service, grace: time.Second, ofNode: true,
+		arguments: serviceProgram,
+	},
+	{
+		name: Kubelet, grace: 5 * time.Second, ofNode: true, linked: linked.InNode,
+		arguments: kubeletProgram,
 	},
 }
 
@@ -110,5 +135,5 @@ func (c *Cluster) url(p part) string {
 }
 
 func (c *Cluster) isLinked(p part) bool {
-	return slices.Contains([]string{Etcd, APIServer, ControllerManager, Scheduler}, p.name)
+	return slices.Contains([]string{Etcd, APIServer, ControllerManager, Scheduler, Containerd, Kubelet, Service}, p.name)
 }
