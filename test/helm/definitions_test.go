@@ -27,8 +27,8 @@ func TestDefinitionsAreUpgradedAndGoWhereTheyAreNotToBeKept(t *testing.T) {
 	file := filepath.Join(old, "files", "autorepair.sh_repairpauses.yaml")
 	text, err := os.ReadFile(file)
 	require.NoError(t, err)
-	require.Contains(t, string(text), "rpause")
-	require.NoError(t, os.WriteFile(file, []byte(strings.ReplaceAll(string(text), "rpause", "oldpause")), 0o600))
+	require.Contains(t, string(text), "- rpause\n")
+	require.NoError(t, os.WriteFile(file, []byte(strings.ReplaceAll(string(text), "- rpause\n", "- oldpause\n")), 0o600))
 
 	helm(t, "install", "autorepair-crd", old, "--create-namespace")
 	crd, err := definition()
