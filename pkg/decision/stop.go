@@ -53,8 +53,8 @@ func Clip(text string) string {
 	return text
 }
 
-// sentence says what stops, for how long, by whom and why.
-func (s Stop) sentence() string {
+// Sentence says what stops, for how long, by whom and why.
+func (s Stop) Sentence() string {
 	var b strings.Builder
 	b.WriteString(s.What)
 	if !s.Until.IsZero() {
@@ -106,7 +106,7 @@ func blockersOf(stops []Stop, now time.Time, reason BlockerReason, verb string) 
 	var out []Blocker
 	for _, stop := range stops {
 		if stop.Active(now) {
-			out = append(out, Blocker{Reason: reason, Message: verb + " " + stop.sentence(), RetryAt: stop.Until, LiftedBy: stop.LiftedBy})
+			out = append(out, Blocker{Reason: reason, Message: verb + " " + stop.Sentence(), RetryAt: stop.Until, LiftedBy: stop.LiftedBy})
 		}
 	}
 	return out
@@ -137,7 +137,7 @@ func pausedBy(policy *v1alpha1.RepairPolicy, now time.Time) []Blocker {
 	if !stop.Active(now) {
 		return nil
 	}
-	return []Blocker{{Reason: BlockerPaused, Message: stop.sentence(), RetryAt: until, LiftedBy: stop.LiftedBy}}
+	return []Blocker{{Reason: BlockerPaused, Message: stop.Sentence(), RetryAt: until, LiftedBy: stop.LiftedBy}}
 }
 
 // ModeAt gives the mode of a policy at now: Paused counts as Enforce once its end has come.

@@ -147,16 +147,5 @@ func addServers(m manager.Manager, options Options, series *metrics.Metrics) err
 	if err := m.AddReadyzCheck("cache", synced); err != nil {
 		return fmt.Errorf("adding the readiness check, %w", err)
 	}
-	if options.MetricsBindAddress == "0" {
-		return nil
-	}
-	mux := http.NewServeMux()
-	mux.Handle("/metrics", series.Handler(crmetrics.Registry))
-	server := &manager.Server{Name: "metrics", Server: &http.Server{
-		Addr: options.MetricsBindAddress, Handler: mux, ReadHeaderTimeout: 10 * time.Second,
-	}}
-	if err := m.Add(server); err != nil {
-		return fmt.Errorf("adding the metrics endpoint, %w", err)
-	}
-	return nil
+	return addMetrics(m, options, series.Handler(crmetrics.Registry))
 }

@@ -2,6 +2,7 @@
 package operator
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/Masterminds/semver/v3"
@@ -20,6 +21,8 @@ type Options struct {
 	LeaderElect             bool
 	LeaderElectionNamespace string
 	MetricsBindAddress      string
+	MetricsSecure           bool
+	MetricsCertDir          string
 	HealthProbeBindAddress  string
 	KubeAPIQPS              float32
 	KubeAPIBurst            int
@@ -37,6 +40,8 @@ func (o *Options) AddFlags(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.LeaderElect, "leader-elect", true, "let one replica act at a time, by the lease "+LeaseName)
 	flags.StringVar(&o.LeaderElectionNamespace, "leader-election-namespace", "", "namespace of the lease; empty for the namespace of the pod (required outside of a cluster)")
 	flags.StringVar(&o.MetricsBindAddress, "metrics-bind-address", ":8080", "address of the metrics endpoint, 0 for none")
+	flags.BoolVar(&o.MetricsSecure, "metrics-secure", true, "serve metrics over TLS, to those alone whose token the API server knows and whom RBAC lets get the path /metrics; false: over HTTP to everybody")
+	flags.StringVar(&o.MetricsCertDir, "metrics-cert-dir", "", "folder with tls.crt and tls.key for the metrics endpoint, taken in again when they change; empty for a certificate made at the start")
 	flags.StringVar(&o.HealthProbeBindAddress, "health-probe-bind-address", ":8081", "address of /healthz and /readyz, 0 for none")
 	flags.Float32Var(&o.KubeAPIQPS, "kube-api-qps", 200, "requests per second to the API server")
 	flags.IntVar(&o.KubeAPIBurst, "kube-api-burst", 400, "requests to the API server at once")
@@ -58,6 +63,9 @@ func (o *Options) Validate() error {
 	}
 	if o.KubeAPIQPS <= 0 || o.KubeAPIBurst <= 0 {
 		return fmt.Errorf("--kube-api-qps=%v and --kube-api-burst=%d must be above 0: leave them out for the defaults", o.KubeAPIQPS, o.KubeAPIBurst)
+	}
+	if o.MetricsCertDir != "" && !o.MetricsSecure {
+		return errors.New("--metrics-cert-dir is of no use with --metrics-secure=false: leave one of them out")
 	}
 	if o.KarpenterVersion != "" {
 		if _, err := semver.NewVersion(o.KarpenterVersion); err != nil {

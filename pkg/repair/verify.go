@@ -36,7 +36,7 @@ func (e *Executor) verify(ctx context.Context, repair *v1alpha1.NodeRepair) (pro
 	}
 	if sick := sickOf(claim); sick != "" {
 		message := truncate(fmt.Sprintf("the replacement %s turned sick: %s", claim.Name, sick))
-		e.setCondition(repair, v1alpha1.RepairConditionVerified, metav1.ConditionFalse, "ReplacementSick", message)
+		e.setCondition(repair, v1alpha1.RepairConditionVerified, metav1.ConditionFalse, sicknessOf(repair, claim), message)
 		return e.finish(repair, v1alpha1.PhaseFailed, message), nil
 	}
 	watched := duration(repair.Spec.Replacement.VerifyFor, 5*time.Minute)

@@ -34,6 +34,8 @@ type Options struct {
 	Karpenter string
 	// FeatureGates of Karpenter, for example NodeRepair=true.
 	FeatureGates string
+	// Audit lists namespaces whose service accounts' requests the API server notes in logs/audit.log of the folder.
+	Audit []string
 	// Bare says that the suite installs nothing of ours.
 	Bare bool
 	// RealNode adds a node with a real kubelet, as root, with the images of bin/images.
@@ -107,6 +109,9 @@ func Up(ctx context.Context, o Options) (*Cluster, error) {
 	}
 	if o.FeatureGates != "" {
 		args = append(args, "--karpenter-feature-gates="+o.FeatureGates)
+	}
+	if len(o.Audit) > 0 {
+		args = append(args, "--audit="+strings.Join(o.Audit, ","))
 	}
 	if o.RealNode {
 		args = append(args, "--real-node")

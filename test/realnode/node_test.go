@@ -51,11 +51,12 @@ func (n *node) says(category v1alpha1.Category) metav1.Condition {
 	return metav1.Condition{}
 }
 
-func (n *node) waitSays(category v1alpha1.Category, status metav1.ConditionStatus) metav1.Condition {
+// waitSays waits until the condition of the network is so.
+func (n *node) waitSays(status metav1.ConditionStatus) metav1.Condition {
 	n.Helper()
 	var now metav1.Condition
-	suite.Within(n.ctx, n, patience, fmt.Sprintf("the NodeClaim says %s %s", category, status), func() error {
-		if now = n.says(category); now.Status != status {
+	suite.Within(n.ctx, n, patience, fmt.Sprintf("the NodeClaim says %s %s", v1alpha1.CategoryNetworking, status), func() error {
+		if now = n.says(v1alpha1.CategoryNetworking); now.Status != status {
 			return fmt.Errorf("it says %s %s: %s", now.Status, now.Reason, now.Message)
 		}
 		return nil

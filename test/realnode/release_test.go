@@ -141,19 +141,19 @@ func (n *node) nothingIsHidden(pod corev1.Pod) {
 }
 
 func (n *node) aCardGoesDown() {
-	n.waitSays(v1alpha1.CategoryNetworking, metav1.ConditionTrue)
+	n.waitSays(metav1.ConditionTrue)
 	require.NoError(n, setLink(card, false))
 	n.waitFinding("InterfaceNotUp", card)
-	sick := n.waitSays(v1alpha1.CategoryNetworking, metav1.ConditionFalse)
+	sick := n.waitSays(metav1.ConditionFalse)
 	require.Equal(n, "InterfaceNotUp", sick.Reason)
 	require.Contains(n, sick.Message, card)
 	require.NoError(n, setLink(card, true))
-	n.waitSays(v1alpha1.CategoryNetworking, metav1.ConditionTrue)
+	n.waitSays(metav1.ConditionTrue)
 	require.Nil(n, n.finding("InterfaceNotUp", card))
 }
 
 func (n *node) anotherLinkGoesDown() {
-	n.waitSays(v1alpha1.CategoryNetworking, metav1.ConditionTrue)
+	n.waitSays(metav1.ConditionTrue)
 	require.NoError(n, setLink(other, false))
 	suite.HoldsFor(n, 15*time.Second, "networking is well", func() error {
 		if now := n.says(v1alpha1.CategoryNetworking); now.Status != metav1.ConditionTrue {

@@ -15,6 +15,9 @@ const (
 	// Node when it has come, since Karpenter knows no end. On a Node that our guard or fence has marked with
 	// karpenter.sh/do-not-repair only this one can be told from ours.
 	VetoAnnotation = Group + "/do-not-repair"
+	// ResumeModeAnnotation on a RepairPolicy that kubectl autorepair has paused holds the mode that it had before, to which
+	// it is resumed.
+	ResumeModeAnnotation = Group + "/resume-mode"
 )
 
 // Annotations, labels and taints that the executor writes.

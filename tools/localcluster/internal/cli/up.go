@@ -10,6 +10,7 @@ import (
 
 func newUp(p *program) *cobra.Command {
 	var nodes int
+	var audit []string
 	var realNode bool
 	var realNodeImages string
 	settings := cluster.KarpenterSettings{}
@@ -44,7 +45,7 @@ can have one real node at a time. "make images" builds what it needs.`,
 			if nodes < 0 {
 				return errors.New("--nodes must not be negative, use 0 for none")
 			}
-			options := cluster.Options{Nodes: nodes}
+			options := cluster.Options{Nodes: nodes, Audit: audit}
 			if anyChanged(cmd, "karpenter", "karpenter-binary", "karpenter-feature-gates", "karpenter-env") {
 				valid, err := settings.Validate()
 				if err != nil {
@@ -74,6 +75,7 @@ can have one real node at a time. "make images" builds what it needs.`,
 	}
 	flags := command.Flags()
 	flags.IntVar(&nodes, "nodes", 0, "have Karpenter make this many nodes, each for one pod, and wait until they are Ready")
+	flags.StringSliceVar(&audit, "audit", nil, "namespaces whose service accounts' requests the API server notes in logs/audit.log of the cluster's directory, such as autorepair,default")
 	flags.BoolVar(&realNode, "real-node", false, "add a node with a real kubelet and containerd on this machine, as root")
 	flags.StringVar(&realNodeImages, "real-node-images", "", "directory of the OCI archives that it has in place of a registry, bin/images if not given")
 	flags.StringVar((*string)(&settings.Mode), "karpenter", string(cluster.KarpenterStock), "stock or none (its CRDs alone)")

@@ -28,7 +28,7 @@ func (c *Cluster) Down(ctx context.Context) error {
 // discard removes all but the logs, and the lock that is being held.
 func (c *Cluster) discard() error {
 	for _, path := range []string{
-		c.etcdDirectory(), c.credentials().Directory(), c.kwokConfiguration(), c.adminKubeconfig(), c.statePath(),
+		c.etcdDirectory(), c.credentials().Directory(), c.kwokConfiguration(), c.auditPolicy(), c.adminKubeconfig(), c.statePath(),
 	} {
 		if err := os.RemoveAll(path); err != nil {
 			return fmt.Errorf("removing the cluster's data, %w", err)

@@ -28,6 +28,9 @@ type Options struct {
 	RealNode *RealNodeSettings
 	// Nodes that Karpenter is to make, each for one pod; 0 asks for none.
 	Nodes int
+	// Audit are namespaces whose service accounts the API server is to note the requests of, beside those that it
+	// does already.
+	Audit []string
 }
 
 // Up brings the cluster to the wanted state, whatever state it is in: it starts
@@ -69,6 +72,9 @@ func (c *Cluster) ensure(ctx context.Context, options Options) (string, error) {
 	case phaseNone:
 	}
 	settings, realNode := c.wanted(options), c.wantedNode(options)
+	if _, err := c.addAudited(options.Audit); err != nil {
+		return "", err
+	}
 	// Built before anything runs, so that it does not compete with what starts.
 	c.state.Karpenter = settings
 	if err := c.buildAll(ctx); err != nil {
@@ -149,6 +155,7 @@ func (c *Cluster) fresh(ctx context.Context, settings KarpenterSettings, realNod
 	if err := c.end(c.atOnce(ctx), parts...); err != nil {
 		return err
 	}
+	audit := c.state.Audit
 	if err := c.discard(); err != nil {
 		return err
 	}
@@ -159,7 +166,7 @@ func (c *Cluster) fresh(ctx context.Context, settings KarpenterSettings, realNod
 	if err != nil {
 		return err
 	}
-	c.state = state{Phase: phaseStarting, BootID: boot, Karpenter: settings, RealNode: realNode, Ports: map[string]int{}}
+	c.state = state{Phase: phaseStarting, BootID: boot, Karpenter: settings, RealNode: realNode, Audit: audit, Ports: map[string]int{}}
 	names := portNames()
 	free, err := ports.Free(len(names))
 	if err != nil {
@@ -218,6 +225,14 @@ func (c *Cluster) resume(ctx context.Context, options Options) (string, error) {
 			return "", err
 		}
 	}
+	if changed, err := c.addAudited(options.Audit); err != nil {
+		return "", err
+	} else if changed {
+		c.Progress.Say("more is to be audited, ending the API server")
+		if err := c.endAndSave(c.gently(ctx), parts[1]); err != nil {
+			return "", err
+		}
+	}
 	var dead []string
 	for _, p := range c.wantedParts() {
 		if !c.alive(p) {
@@ -241,6 +256,9 @@ func (c *Cluster) resume(ctx context.Context, options Options) (string, error) {
 // bringUp starts every wanted part that does not run and waits until all are
 // ready and what Karpenter needs is installed.
 func (c *Cluster) bringUp(ctx context.Context) error {
+	if err := c.writeAuditPolicy(); err != nil {
+		return err
+	}
 	step := c.Progress.Begin("control plane", "starting etcd and the API server")
 	if err := c.startParts(ctx, Etcd, APIServer); err != nil {
 		step.Failed()
