@@ -99,7 +99,7 @@ build: ## Build the controller, the agent and the programs of the tests into bin
 plugin: ## Build kubectl-autorepair for every platform of .krew.yaml into bin/plugin/
 	@for p in $(PLATFORMS); do \
 		echo "==> kubectl-autorepair for $$p"; dir=$(BIN)/plugin/$$p; mkdir -p $$dir && cp LICENSE $$dir && \
-		CGO_ENABLED=0 GOOS=$${p%_*} GOARCH=$${p#*_} go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $$dir/ ./cmd/kubectl-autorepair && \
+		CGO_ENABLED=0 GOOS=$${p%_*} GOARCH=$${p#*_} go build -trimpath -ldflags "-s -w -X github.com/autorepair-sh/karpenter-autorepair/pkg/version.release=$(VERSION)" -o $$dir/ ./cmd/kubectl-autorepair && \
 		tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -czf $(BIN)/plugin/kubectl-autorepair_$$p.tar.gz -C $$dir . || exit 1; \
 	done
 
@@ -110,7 +110,7 @@ VERSION = $(shell git describe --tags --always --dirty)
 .PHONY: images
 images: ## Build the container images into bin/images/: make images VERSION=v1.2.3 IMAGES="controller agent" ARCH=amd64
 	@echo "==> building images (the first time compiles all for each architecture: about ten minutes on two cores)"
-	@cd tools/image && go run . --root=../.. --out=$(BIN)/images --version=$(VERSION) $(if $(ARCH),--arch=$(ARCH)) $(IMAGES)
+	@cd tools/image && go run . --root=../.. --out=$(BIN)/images $(if $(filter command environment,$(origin VERSION)),--version=$(VERSION)) $(if $(ARCH),--arch=$(ARCH)) $(IMAGES)
 
 .PHONY: helm
 helm: ## Build Helm, by which the tests render and install the charts
