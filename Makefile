@@ -57,7 +57,7 @@ PACKAGES = iproute2 xfsprogs e2fsprogs squashfs-tools mount nftables iptables co
 .PHONY: test-images
 test-images: ## Tests of the images: the same bytes twice, both architectures, materials
 	@echo "==> tests of the images (the first time compiles the agent for arm64: about 2 minutes on two cores)"
-	@cd tools/image && go test ./...
+	@cd tools/image && go test -timeout 25m ./...
 
 .PHONY: test-localcluster
 test-localcluster: localcluster ## Tests of tools/localcluster itself
@@ -138,6 +138,7 @@ lint: ## Run the linters
 	@$(GOLANGCI_LINT) run ./...
 	@$(GOLANGCI_LINT) run -c .golangci-api.yaml ./pkg/apis/...
 	@cd tools/localcluster && $(LINT_IN_LOCALCLUSTER)
+	@cd tools/image && go vet ./...
 
 # golangci-lint with the linter for Kubernetes API types built in.
 GOLANGCI_LINT = $(TOOL) golangci-lint-kube-api-linter

@@ -13,17 +13,15 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/cli"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/version"
 )
-
-// version is set when a release is built.
-var version = "unknown"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	log.SetLogger(logr.Discard()) // what people need to know is printed
 	options := cli.NewOptions(os.Stdin, os.Stdout, os.Stderr)
-	options.Version = version
+	options.Version = version.String()
 	root := cli.NewRoot(options)
 	root.SetArgs(cli.Args(os.Args))
 	if err := root.ExecuteContext(ctx); err != nil {

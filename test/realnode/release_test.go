@@ -129,6 +129,7 @@ func (n *node) nothingIsHidden(pod corev1.Pod) {
 	}
 	for _, name := range []string{
 		"kernel-log", "interfaces", "routes", "network-settings", "mounts", "disks", "processes", "clock", "container-runtime", "kubelet-health",
+		"kubelet-log", "containerd-log",
 	} {
 		require.Equal(n, v1alpha1.SourceActive, confined[name].State, "%s: %s", name, confined[name].Message)
 	}

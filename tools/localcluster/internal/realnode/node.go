@@ -89,7 +89,7 @@ func (n Node) Prepare(k Kubelet) error {
 	if err := os.MkdirAll(n.Directory, 0o700); err != nil {
 		return fmt.Errorf("making the node's directory, %w", err)
 	}
-	for _, write := range []func() error{n.writeFiles, func() error { return n.writeKubelet(k) }, n.makeLinks, n.makeGroups} {
+	for _, write := range []func() error{n.writeFiles, n.linkLogs, func() error { return n.writeKubelet(k) }, n.makeLinks, n.makeGroups} {
 		if err := write(); err != nil {
 			return err
 		}
@@ -116,6 +116,24 @@ func (n Node) writeFiles() error {
 		}
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			return fmt.Errorf("writing the node's configuration, %w", err)
+		}
+	}
+	return nil
+}
+
+// linkLogs has the logs of the node's programs lie where they do on a node without a journal.
+func (n Node) linkLogs() error {
+	for _, name := range []string{"containerd.log", "kubelet.log"} {
+		log := filepath.Join(n.Owner, "logs", name)
+		if err := os.MkdirAll(filepath.Dir(log), 0o700); err != nil {
+			return fmt.Errorf("making the directory of logs, %w", err)
+		}
+		file, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			return fmt.Errorf("making a log, %w", err)
+		}
+		if err := errors.Join(file.Close(), os.Link(log, filepath.Join(n.behind("/var/log"), name))); err != nil {
+			return fmt.Errorf("linking a log into the node, %w", err)
 		}
 	}
 	return nil
