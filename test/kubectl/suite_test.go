@@ -118,5 +118,13 @@ func requireGolden(t *testing.T, name, got string) {
 // eventually waits until what is wanted is so.
 func eventually(ctx context.Context, t *testing.T, what string, so func() error) {
 	t.Helper()
-	suite.Within(ctx, t, patience, what, so)
+	suite.Within(ctx, t, patience, what, func() error {
+		if controller.Ended() { // as it does where it cannot renew its lease; its Deployment would start it again
+			var err error
+			if controller, err = shared.StartController(ctx); err != nil {
+				return err //nolint:wrapcheck // it says what it did
+			}
+		}
+		return so()
+	})
 }
