@@ -32,6 +32,7 @@ func TestInstallUpgradeRollbackAndUninstallLeaveNothingBehind(t *testing.T) {
 		helm(t, append([]string{"upgrade", "autorepair", chart("autorepair"), "--wait", "--timeout=4m", withoutOperator}, presets[name]...)...)
 		told(t)
 		require.Equal(t, before, untouched(t), "after the upgrade to %s", name)
+		namespacesSettle(t)
 	}
 	require.Equal(t, int32(3), ready(t), "as everything has it")
 
@@ -178,4 +179,22 @@ func TestTheAPIServerTakesEveryPreset(t *testing.T) {
 			}
 		})
 	}
+}
+
+// namespacesSettle waits until no namespace is on its way out: nothing can be made in one that is, and Helm waits for what
+// it makes, not for what it deletes.
+func namespacesSettle(t *testing.T) {
+	t.Helper()
+	suite.Within(t.Context(), t, patience, "no namespace is being deleted", func() error {
+		namespaces := &corev1.NamespaceList{}
+		if err := shared.Client.List(t.Context(), namespaces); err != nil {
+			return err
+		}
+		for i := range namespaces.Items {
+			if !namespaces.Items[i].DeletionTimestamp.IsZero() {
+				return fmt.Errorf("%s is", namespaces.Items[i].Name)
+			}
+		}
+		return nil
+	})
 }

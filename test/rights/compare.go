@@ -32,7 +32,7 @@ func Outside(granted []Right, requests []Request) []string {
 func Unused(granted []Right, requests []Request) []Right {
 	return slices.DeleteFunc(slices.Clone(granted), func(right Right) bool {
 		return slices.ContainsFunc(requests, func(r Request) bool {
-			return slices.ContainsFunc(r.wanted(), func(verb string) bool { return right.covers(r, verb) })
+			return slices.ContainsFunc(r.used(), func(verb string) bool { return right.covers(r, verb) })
 		})
 	})
 }
@@ -44,6 +44,15 @@ func covered(granted []Right, r Request, verb string) bool {
 func (r Right) covers(request Request, verb string) bool {
 	return r.Verb == verb && r.Group == request.Group && r.Resource == request.Resource && r.URL == request.URL &&
 		(r.Name == "" || r.Name == request.Name) && (r.Namespace == "" || r.Namespace == request.Namespace)
+}
+
+// used are the verbs that the request shows to be needed. Who watches lists too, sooner or later: client-go's reflectors
+// have the API server stream what there is, and list it where it does not.
+func (r Request) used() []string {
+	if r.Verb == "watch" {
+		return []string{"watch", "list"}
+	}
+	return r.wanted()
 }
 
 // wanted are the verbs that the request needs the right to. A server-side apply of what is not there is a patch, and
