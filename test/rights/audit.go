@@ -25,10 +25,14 @@ type Request struct {
 	URL string
 	// Code of the answer; 0 where there was none.
 	Code int
+	// Unauthorized says that its roles were not found to allow it; an answer of 403 may come of admission instead.
+	Unauthorized bool
 }
 
 // auditEvent is what we read of an Event of audit.k8s.io/v1.
 type auditEvent struct {
+	Annotations map[string]string `json:"annotations"`
+
 	Verb       string `json:"verb"`
 	RequestURI string `json:"requestURI"`
 	UserAgent  string `json:"userAgent"`
@@ -89,6 +93,7 @@ func parse(from io.Reader) ([]Request, error) {
 
 func (e *auditEvent) request() Request {
 	r := Request{User: e.User.Username, UserAgent: e.UserAgent, Verb: e.Verb, Code: e.ResponseStatus.Code}
+	r.Unauthorized = e.Annotations["authorization.k8s.io/decision"] == "forbid"
 	if e.ObjectRef == nil {
 		r.URL, _, _ = strings.Cut(e.RequestURI, "?")
 		return r

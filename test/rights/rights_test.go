@@ -25,11 +25,13 @@ func TestRequestsAreComparedWithRights(t *testing.T) {
 		outside string
 		used    []string
 	}{
-		"a right that is there": {request: Request{Verb: "get", Resource: "nodes", Name: "n", Code: 200}, used: []string{"get nodes"}},
-		"another verb":          {request: Request{Verb: "list", Resource: "nodes", Code: 200}, outside: "list nodes of " + user + " is in no role"},
-		"another group":         {request: Request{Verb: "get", Group: "metrics.k8s.io", Resource: "nodes", Code: 200}, outside: "get nodes.metrics.k8s.io of " + user + " is in no role"},
-		"a subresource":         {request: Request{Verb: "patch", Resource: "nodes/status", Code: 200}, used: []string{"patch nodes/status"}},
-		"another subresource":   {request: Request{Verb: "get", Resource: "nodes/proxy", Code: 200}, outside: "get nodes/proxy of " + user + " is in no role"},
+		"a right that is there":                           {request: Request{Verb: "get", Resource: "nodes", Name: "n", Code: 200}, used: []string{"get nodes"}},
+		"a right that an API server does not know of yet": {request: Request{Verb: "get", Resource: "nodes", Name: "n", Code: 403, Unauthorized: true}, used: []string{"get nodes"}},
+		"a refusal by admission of what the roles allow":  {request: Request{Verb: "get", Resource: "nodes", Name: "n", Code: 403}, outside: "get nodes named n of " + user + " was forbidden", used: []string{"get nodes"}},
+		"another verb":        {request: Request{Verb: "list", Resource: "nodes", Code: 200}, outside: "list nodes of " + user + " is in no role"},
+		"another group":       {request: Request{Verb: "get", Group: "metrics.k8s.io", Resource: "nodes", Code: 200}, outside: "get nodes.metrics.k8s.io of " + user + " is in no role"},
+		"a subresource":       {request: Request{Verb: "patch", Resource: "nodes/status", Code: 200}, used: []string{"patch nodes/status"}},
+		"another subresource": {request: Request{Verb: "get", Resource: "nodes/proxy", Code: 200}, outside: "get nodes/proxy of " + user + " is in no role"},
 		"an apply of what is there": {
 			request: Request{Verb: "patch", Group: "autorepair.sh", Resource: "nodehealths", Code: 200}, used: []string{"patch nodehealths.autorepair.sh"},
 		},
