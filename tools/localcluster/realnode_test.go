@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/autorepair-sh/karpenter-autorepair/tools/localcluster/internal/process"
 	"github.com/autorepair-sh/karpenter-autorepair/tools/localcluster/internal/realnode"
@@ -47,7 +48,14 @@ func TestARealNode(t *testing.T) {
 	t.Run("a pod lives on when containerd is started anew", func(t *testing.T) {
 		before := shims(t, l.dir)
 		l.must("restart", "containerd")
-		l.must("kubectl", "exec", "sleeper", "--", "/pause", "--version")
+		// The kubelet connects anew in its own time.
+		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(500 * time.Millisecond) {
+			if _, err := l.run("kubectl", "exec", "sleeper", "--", "/pause", "--version"); err == nil {
+				break
+			} else if time.Now().After(deadline) {
+				t.Fatal(err)
+			}
+		}
 		if after := shims(t, l.dir); len(before) == 0 || strings.Join(before, " ") != strings.Join(after, " ") {
 			t.Errorf("its processes were %v and are %v", before, after)
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/autorepair-sh/karpenter-autorepair/tools/localcluster/internal/linked"
+	"github.com/autorepair-sh/karpenter-autorepair/tools/localcluster/internal/realnode"
 )
 
 // The parts of a cluster, as people name them on the command line.
@@ -44,6 +45,8 @@ type part struct {
 	// path that answers 200 once it is ready; a part without a port is ready as
 	// soon as it runs.
 	readyPath string
+	// socket that takes connections once it is ready, as the process itself sees the path; empty for a part with a port.
+	socket string
 	// grace is how long it may take to end by itself.
 	grace time.Duration
 	// ofNode tells that it is part of the real node, where there is one.
@@ -87,7 +90,7 @@ var parts = []part{
 		environment: karpenterEnvironment,
 	},
 	{
-		name: Containerd, grace: 5 * time.Second, ofNode: true, linked: linked.InNode,
+		name: Containerd, socket: realnode.Socket, grace: 5 * time.Second, ofNode: true, linked: linked.InNode,
 		spared:    "containerd-shim", // pods outlive the containerd that started them
 		arguments: containerdProgram,
 	},
