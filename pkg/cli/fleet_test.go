@@ -129,7 +129,7 @@ func nodeRepair(name, node, pool string, change func(*v1alpha1.NodeRepair)) *v1a
 
 func lease(renewed time.Duration) *coordinationv1.Lease {
 	return &coordinationv1.Lease{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: leaseName},
+		ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: v1alpha1.LeaseName},
 		Spec:       coordinationv1.LeaseSpec{HolderIdentity: new("autorepair-7c5d_1"), RenewTime: new(metav1.NewMicroTime(now.Add(-renewed)))},
 	}
 }

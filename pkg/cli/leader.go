@@ -9,13 +9,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/explain"
 )
-
-// leaseName is the lease of the controller's leader election.
-const leaseName = "autorepair-controller"
-
-// silentAfter is how old the controller's last word may be; the clocks of people and clusters differ.
-const silentAfter = 2 * time.Minute
 
 // ControllerState is what the lease of the controller tells: whether anybody acts on what is shown.
 type ControllerState struct {
@@ -43,7 +40,7 @@ func (c ControllerState) sentence(now time.Time) string {
 // is said.
 func readLease(ctx context.Context, reader client.Reader, keep func(*coordinationv1.Lease)) error {
 	list := &coordinationv1.LeaseList{}
-	selector := client.MatchingFieldsSelector{Selector: fields.OneTermEqualSelector("metadata.name", leaseName)}
+	selector := client.MatchingFieldsSelector{Selector: fields.OneTermEqualSelector("metadata.name", v1alpha1.LeaseName)}
 	if err := reader.List(ctx, list, selector, fromCache); err != nil {
 		return err //nolint:wrapcheck // gapOf says what was listed
 	}
@@ -63,7 +60,7 @@ func controllerState(lease *coordinationv1.Lease, now time.Time) *ControllerStat
 	}
 	if lease.Spec.RenewTime != nil {
 		state.Renewed = metav1.NewTime(lease.Spec.RenewTime.Time)
-		state.Silent = now.Sub(lease.Spec.RenewTime.Time) > silentAfter
+		state.Silent = now.Sub(lease.Spec.RenewTime.Time) > explain.SilentAfter
 	}
 	return state
 }

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/recording"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/snapshot"
 )
@@ -87,7 +88,7 @@ func pointers[T any, O interface {
 
 // lease is that by which the state is told.
 func (c *ControllerState) lease() client.Object {
-	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: leaseName}}
+	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: v1alpha1.LeaseName}}
 	if c.Holder != "" {
 		lease.Spec.HolderIdentity = &c.Holder
 	}

@@ -153,7 +153,7 @@ func (o *Options) follow(ctx context.Context, cluster *Cluster, first *Fleet) (c
 	informers, err := cache.New(cluster.config, cache.Options{
 		Scheme: types, Mapper: mapper(types),
 		ByObject: map[client.Object]cache.ByObject{
-			&coordinationv1.Lease{}: {Field: fields.OneTermEqualSelector("metadata.name", leaseName)},
+			&coordinationv1.Lease{}: {Field: fields.OneTermEqualSelector("metadata.name", v1alpha1.LeaseName)},
 		},
 		DefaultWatchErrorHandler: func(_ context.Context, _ *toolscache.Reflector, err error) {
 			if ctx.Err() == nil && !errors.Is(err, context.Canceled) {

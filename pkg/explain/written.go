@@ -12,9 +12,6 @@ import (
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 )
 
-// ConditionsManager is the field manager by which the controller writes our conditions on NodeClaims.
-const ConditionsManager = v1alpha1.Group + "/conditions"
-
 // WrittenState says how what the NodeClaim says compares with what holds.
 type WrittenState string
 
@@ -91,7 +88,7 @@ func conditionsOf(nodeClaim *karpv1.NodeClaim) map[string]Stated {
 func writtenAt(nodeClaim *karpv1.NodeClaim) *metav1.Time {
 	var newest time.Time
 	for _, entry := range nodeClaim.ManagedFields {
-		if entry.Manager == ConditionsManager && entry.Time != nil && entry.Time.After(newest) {
+		if entry.Manager == v1alpha1.ConditionsManager && entry.Time != nil && entry.Time.After(newest) {
 			newest = entry.Time.Time
 		}
 	}
@@ -127,9 +124,9 @@ func differences(existing map[string]Stated, wanted []metav1.Condition) []Differ
 	return append(out, gone...)
 }
 
-// silentAfter is how old the controller's last word may be: many times the 10 seconds within which its lease is renewed,
+// SilentAfter is how old the controller's last word may be: many times the 10 seconds within which its lease is renewed,
 // since the clocks of people and clusters differ.
-const silentAfter = 2 * time.Minute
+const SilentAfter = 2 * time.Minute
 
 // running says whether the controller runs, by its lease.
 func running(now time.Time, c *Controller) (said string, runs *bool) {
@@ -139,7 +136,7 @@ func running(now time.Time, c *Controller) (said string, runs *bool) {
 		return "whether the controller runs cannot be told: its lease is not found, or you may not read leases", nil
 	case c.Holder == "" || c.Renewed.IsZero():
 		return fmt.Sprintf("no controller runs in namespace %s: nobody holds its lease", c.Namespace), &no
-	case now.Sub(c.Renewed) > silentAfter:
+	case now.Sub(c.Renewed) > SilentAfter:
 		return fmt.Sprintf("no controller runs: %s in namespace %s was last heard of at %s", c.Holder, c.Namespace, stamp(c.Renewed)), &no
 	default:
 		return fmt.Sprintf("the controller %s in namespace %s runs", c.Holder, c.Namespace), &yes

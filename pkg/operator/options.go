@@ -9,11 +9,9 @@ import (
 	"github.com/spf13/pflag"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/snapshot"
 )
-
-// LeaseName is the lease of our leader election; Karpenter has its own.
-const LeaseName = "autorepair-controller"
 
 // Options are the controller's flags.
 type Options struct {
@@ -37,7 +35,7 @@ type Options struct {
 // AddFlags binds the flags, with their defaults.
 func (o *Options) AddFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.Kubeconfig, "kubeconfig", "", "kubeconfig of the cluster; empty for KUBECONFIG, the service account of the pod, or ~/.kube/config")
-	flags.BoolVar(&o.LeaderElect, "leader-elect", true, "let one replica act at a time, by the lease "+LeaseName)
+	flags.BoolVar(&o.LeaderElect, "leader-elect", true, "let one replica act at a time, by the lease "+v1alpha1.LeaseName)
 	flags.StringVar(&o.LeaderElectionNamespace, "leader-election-namespace", "", "namespace of the lease; empty for the namespace of the pod (required outside of a cluster)")
 	flags.StringVar(&o.MetricsBindAddress, "metrics-bind-address", ":8080", "address of the metrics endpoint, 0 for none")
 	flags.BoolVar(&o.MetricsSecure, "metrics-secure", true, "serve metrics over TLS, to those alone whose token the API server knows and whom RBAC lets get the path /metrics; false: over HTTP to everybody")

@@ -3,12 +3,13 @@
 package recording
 
 import (
+	"slices"
+
 	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"slices"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/scheme"
@@ -37,9 +38,6 @@ var recorded = map[schema.GroupKind]bool{
 // policyKind is the kind that people write by hand.
 const policyKind = "RepairPolicy"
 
-// LeaseName is the lease of the controller's leader election, by which can be told whether it runs.
-const LeaseName = "autorepair-controller"
-
 // wanted says whether files are read for the kind, in a version that is known.
 func wanted(gvk schema.GroupVersionKind) bool {
 	return kinds.Recognizes(gvk) && recorded[gvk.GroupKind()]
@@ -53,7 +51,7 @@ func tells(object client.Object) bool {
 	case *apiextensionsv1.CustomResourceDefinition:
 		return slices.Contains(snapshot.KarpenterDefinitions, o.Name)
 	case *coordinationv1.Lease:
-		return o.Name == LeaseName
+		return o.Name == v1alpha1.LeaseName
 	default:
 		return true
 	}

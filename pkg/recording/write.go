@@ -8,17 +8,16 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/snapshot"
 )
-
-// lastApplied holds a whole second copy of an object.
-const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
 
 // Write writes the objects as one List in JSON, an object on each line, so that Read, kubectl and people's tools read it
 // (JSON is YAML too). Of each object only what decisions rest on is written: no environment, command, volume or image of a
@@ -73,7 +72,7 @@ func slim(object client.Object) {
 	snapshot.Slim(object)
 	object.SetManagedFields(append(object.GetManagedFields(), writers...))
 	annotations := object.GetAnnotations()
-	delete(annotations, lastApplied)
+	delete(annotations, corev1.LastAppliedConfigAnnotation) // a whole second copy of the object
 	object.SetAnnotations(annotations)
 	switch o := object.(type) {
 	case *appsv1.Deployment:
@@ -85,9 +84,6 @@ func slim(object client.Object) {
 	}
 }
 
-// ConditionsManager is the field manager that writes our conditions of NodeClaims.
-const ConditionsManager = "autorepair.sh/conditions"
-
 // writersOfConditions says who wrote our conditions on a NodeClaim and when, without the long list of fields.
 func writersOfConditions(object client.Object) []metav1.ManagedFieldsEntry {
 	if _, ok := object.(*karpv1.NodeClaim); !ok {
@@ -95,7 +91,7 @@ func writersOfConditions(object client.Object) []metav1.ManagedFieldsEntry {
 	}
 	var out []metav1.ManagedFieldsEntry
 	for _, entry := range object.GetManagedFields() {
-		if entry.Manager == ConditionsManager {
+		if entry.Manager == v1alpha1.ConditionsManager {
 			entry.FieldsV1 = nil
 			out = append(out, entry)
 		}

@@ -25,7 +25,7 @@ const secret = "hunter2"
 func karpenter() *appsv1.Deployment {
 	d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{
 		Namespace: "kube-system", Name: "karpenter", Labels: map[string]string{"app.kubernetes.io/name": "karpenter"},
-		Annotations: map[string]string{lastApplied: secret},
+		Annotations: map[string]string{corev1.LastAppliedConfigAnnotation: secret},
 	}}
 	d.Spec.Template.Spec.Containers = []corev1.Container{{
 		Name: "controller", Image: "example.invalid/karpenter:1.15.0", Args: []string{"--token=" + secret, "--feature-gates=NodeRepair=true"},
@@ -52,10 +52,10 @@ func claimAndNode() []client.Object {
 	claim := &karpv1.NodeClaim{ObjectMeta: metav1.ObjectMeta{Name: "a", UID: "1"}}
 	written := metav1.NewTime(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
 	claim.ManagedFields = []metav1.ManagedFieldsEntry{
-		{Manager: ConditionsManager, Time: &written, Subresource: "status", FieldsV1: metav1.NewFieldsV1(`{"f:status":{}}`)},
+		{Manager: v1alpha1.ConditionsManager, Time: &written, Subresource: "status", FieldsV1: metav1.NewFieldsV1(`{"f:status":{}}`)},
 		{Manager: "karpenter", Time: &written},
 	}
-	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-a", Annotations: map[string]string{lastApplied: secret}}}
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-a", Annotations: map[string]string{corev1.LastAppliedConfigAnnotation: secret}}}
 	return []client.Object{claim, node}
 }
 

@@ -13,9 +13,6 @@ import (
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/decision"
 )
 
-// lastApplied holds a whole second copy of an object.
-const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
-
 // Slim leaves of an object what decisions and repairs rest on. For a cache that is most of the memory; for a recording it
 // keeps out what is nobody's business: environments and commands of containers, images of nodes, other people's annotations.
 func Slim(object client.Object) {
@@ -119,7 +116,7 @@ func slimStatuses(statuses []corev1.ContainerStatus) []corev1.ContainerStatus {
 
 // slimNode drops the lists of images and volumes, which are most of a Node.
 func slimNode(node *corev1.Node) {
-	delete(node.Annotations, lastApplied)
+	delete(node.Annotations, corev1.LastAppliedConfigAnnotation) // a whole second copy of the object
 	node.Status.Images = nil
 	node.Status.VolumesInUse = nil
 	node.Status.VolumesAttached = nil

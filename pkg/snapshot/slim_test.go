@@ -17,7 +17,7 @@ func TestASlimPodStillAnswersWhatIsAskedOfIt(t *testing.T) {
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: "ns", Name: "a", Labels: map[string]string{"app": "a"},
-			Annotations:     map[string]string{karpv1.DoNotDisruptAnnotationKey: "true", "big": "text", lastApplied: "text"},
+			Annotations:     map[string]string{karpv1.DoNotDisruptAnnotationKey: "true", "big": "text", corev1.LastAppliedConfigAnnotation: "text"},
 			ManagedFields:   []metav1.ManagedFieldsEntry{{Manager: "somebody"}},
 			OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "a"}},
 			Finalizers:      []string{"example.com/wait"},
@@ -52,7 +52,7 @@ func TestASlimPodStillAnswersWhatIsAskedOfIt(t *testing.T) {
 
 func TestASlimNodeKeepsAllButItsLists(t *testing.T) {
 	node := &corev1.Node{
-		ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{karpv1.DoNotRepairAnnotationKey: "true", lastApplied: "text"}},
+		ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{karpv1.DoNotRepairAnnotationKey: "true", corev1.LastAppliedConfigAnnotation: "text"}},
 		Spec:       corev1.NodeSpec{Taints: []corev1.Taint{v1alpha1.UnhealthyTaint}},
 		Status: corev1.NodeStatus{
 			Images:     []corev1.ContainerImage{{Names: []string{"image"}}},

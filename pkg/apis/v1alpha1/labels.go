@@ -20,6 +20,14 @@ const (
 	ResumeModeAnnotation = Group + "/resume-mode"
 )
 
+// Names by which the controller can be told from outside.
+const (
+	// LeaseName is the lease of its leader election, by which can be told whether it runs; Karpenter has its own.
+	LeaseName = "autorepair-controller"
+	// ConditionsManager is the field manager by which it writes our conditions on NodeClaims.
+	ConditionsManager = Group + "/conditions"
+)
+
 // Annotations, labels and taints that the executor writes.
 const (
 	// FenceOwnerAnnotation on a Node holds the UID of the NodeRepair that fenced it.

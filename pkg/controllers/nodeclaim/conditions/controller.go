@@ -35,9 +35,6 @@ import (
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/explain"
 )
 
-// FieldManager owns our conditions on NodeClaims.
-const FieldManager = "autorepair.sh/conditions"
-
 // Controller is the one writer of our conditions.
 type Controller struct {
 	clock      clock.Clock
@@ -236,7 +233,7 @@ func (c *Controller) apply(ctx context.Context, claim *karpv1.NodeClaim, wanted 
 	if err := json.Unmarshal(text, &object.Object); err != nil {
 		return fmt.Errorf("writing conditions down, %w", err)
 	}
-	return c.kubeClient.Status().Apply(ctx, client.ApplyConfigurationFromUnstructured(object), client.FieldOwner(FieldManager), client.ForceOwnership) //nolint:wrapcheck // the caller says it
+	return c.kubeClient.Status().Apply(ctx, client.ApplyConfigurationFromUnstructured(object), client.FieldOwner(v1alpha1.ConditionsManager), client.ForceOwnership) //nolint:wrapcheck // the caller says it
 }
 
 // Register adds the controller to the manager.
