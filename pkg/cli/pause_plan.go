@@ -204,7 +204,7 @@ func tellPause(change *Change, p pause, fleet *Fleet, in decision.Input, covers 
 		switch {
 		case repair == nil && len(node.Verdict.Judgements) > 0 && !node.Deleting:
 			wait = append(wait, nodeLabel(node))
-		case repair != nil && canBeLetGo(repair):
+		case repair != nil && repair.CanBeLetGo():
 			letGo = append(letGo, fmt.Sprintf("%s (%s)", nodeLabel(node), cmp.Or(repair.Status.Phase, v1alpha1.PhaseCommitted)))
 		case repair != nil:
 			goOn = append(goOn, fmt.Sprintf("%s (%s)", nodeLabel(node), repair.Status.Phase))
@@ -222,16 +222,6 @@ func tellPause(change *Change, p pause, fleet *Fleet, in decision.Input, covers 
 		change.means("%s %s past the point of no return and will go on%s", plural(len(goOn), "repair"), isAre(len(goOn)), some(goOn))
 	}
 	change.means("findings and conditions are written as before; resume with: %s resume %s", commandName, strings.Replace(p.target.String(), "/", " ", 1))
-}
-
-// canBeLetGo says whether a repair has not deleted or rebooted its node yet.
-func canBeLetGo(repair *v1alpha1.NodeRepair) bool {
-	switch repair.Status.Phase {
-	case "", v1alpha1.PhaseCommitted, v1alpha1.PhaseFencing, v1alpha1.PhaseProvisioning, v1alpha1.PhaseWaiting, v1alpha1.PhaseLettingGo:
-		return true
-	default:
-		return false
-	}
 }
 
 func isAre(n int) string {

@@ -180,20 +180,6 @@ func retry(reason decision.BlockerReason) string {
 	}
 }
 
-// Defaults of RepairPolicy.spec.replacement, where the API server did not fill them in.
-const (
-	defaultLaunchTimeout     = 90 * time.Second
-	defaultInitializeTimeout = 15 * time.Minute
-	defaultVerifyFor         = 5 * time.Minute
-)
-
-func orDefault(d *metav1.Duration, otherwise time.Duration) time.Duration {
-	if d == nil {
-		return otherwise
-	}
-	return d.Duration
-}
-
 // ofRepair tells the limits of what a repair waits for.
 func (m *moments) ofRepair(now time.Time, about About, repair *v1alpha1.NodeRepair) {
 	coming := func(at time.Time, format string, args ...any) {
@@ -209,9 +195,9 @@ func (m *moments) ofRepair(now time.Time, about About, repair *v1alpha1.NodeRepa
 		switch {
 		case r.WithdrawnAt != nil || r.InitializedAt != nil:
 		case r.LaunchedAt != nil:
-			coming(r.LaunchedAt.Add(orDefault(spec.InitializeTimeout, defaultInitializeTimeout)), "replacement %s is withdrawn if it is not ready for use by then", r.NodeClaim)
+			coming(r.LaunchedAt.Add(spec.InitializeWithin()), "replacement %s is withdrawn if it is not ready for use by then", r.NodeClaim)
 		case r.CreatedAt != nil:
-			coming(r.CreatedAt.Add(orDefault(spec.LaunchTimeout, defaultLaunchTimeout)), "replacement %s is withdrawn if it is not launched by then", r.NodeClaim)
+			coming(r.CreatedAt.Add(spec.LaunchWithin()), "replacement %s is withdrawn if it is not launched by then", r.NodeClaim)
 		}
 	}
 	if gone := about.NodeClaim.DeletionTimestamp; gone != nil && repair.Spec.DrainBound != nil {
@@ -220,7 +206,7 @@ func (m *moments) ofRepair(now time.Time, about About, repair *v1alpha1.NodeRepa
 	if repair.Status.Phase == v1alpha1.PhaseVerifying {
 		for _, condition := range repair.Status.Conditions {
 			if condition.Type == v1alpha1.RepairConditionReleased {
-				coming(condition.LastTransitionTime.Add(orDefault(spec.VerifyFor, defaultVerifyFor)), "proved healthy, if nothing Fatal is found until then")
+				coming(condition.LastTransitionTime.Add(spec.WatchFor()), "proved healthy, if nothing Fatal is found until then")
 			}
 		}
 	}

@@ -30,11 +30,8 @@ func (m *Metrics) RepairWritten(before, after *v1alpha1.NodeRepair) {
 			m.replace.WithLabelValues(string(after.Spec.Action)).Observe(max(took.Seconds(), 0))
 		}
 	}
-	for i := range after.Status.Replacements {
-		was := i < len(before.Status.Replacements) && before.Status.Replacements[i].WithdrawnAt != nil
-		if r := &after.Status.Replacements[i]; r.WithdrawnAt != nil && !was {
-			m.withdrawn.WithLabelValues(after.Spec.NodePool, stageOf(r)).Inc()
-		}
+	for _, r := range after.WithdrawnSince(before) {
+		m.withdrawn.WithLabelValues(after.Spec.NodePool, stageOf(&r)).Inc()
 	}
 	if after.Finished() && !before.Finished() {
 		m.finished(after)

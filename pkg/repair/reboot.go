@@ -246,7 +246,7 @@ func (e *Executor) comesBack(ctx context.Context, repair *v1alpha1.NodeRepair, c
 	if n != nil && claim.StatusConditions(status.WithObservedOnly()).Get(karpv1.ConditionTypeInitialized).IsTrue() && n.Labels[karpv1.NodeInitializedLabelKey] == "true" {
 		return to(repair, v1alpha1.PhaseReleasing, "the node has rebooted and is Initialized again"), nil
 	}
-	deadline := e.since(repair, v1alpha1.RepairConditionRebooted).Add(duration(repair.Spec.Replacement.InitializeTimeout, 15*time.Minute))
+	deadline := e.since(repair, v1alpha1.RepairConditionRebooted).Add(repair.Spec.Replacement.InitializeWithin())
 	if left := deadline.Sub(e.Clock.Now()); left > 0 {
 		repair.Status.Message = fmt.Sprintf("the node has rebooted; waiting for it to be Initialized again, until %s", stamp(deadline))
 		return wait(min(left, lookAgain)), nil

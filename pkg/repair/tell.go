@@ -30,11 +30,8 @@ func (e *Executor) tell(ctx context.Context, before, after *v1alpha1.NodeRepair)
 		e.event(ctx, after, corev1.EventTypeNormal, events.ReasonRepairStarted, fmt.Sprintf("NodeRepair %s: %s of node %s because of %s, by rule %q of RepairPolicy %q",
 			after.Name, after.Spec.Action, after.Spec.NodeName, cause.Reason, after.Spec.Policy.Rule, after.Spec.Policy.Name))
 	}
-	for i := range after.Status.Replacements {
-		r := &after.Status.Replacements[i]
-		if r.WithdrawnAt != nil && (i >= len(before.Status.Replacements) || before.Status.Replacements[i].WithdrawnAt == nil) {
-			e.event(ctx, after, corev1.EventTypeWarning, events.ReasonReplacementWithdrawn, fmt.Sprintf("NodeClaim %s: %s", r.NodeClaim, r.Message))
-		}
+	for _, r := range after.WithdrawnSince(before) {
+		e.event(ctx, after, corev1.EventTypeWarning, events.ReasonReplacementWithdrawn, fmt.Sprintf("NodeClaim %s: %s", r.NodeClaim, r.Message))
 	}
 	if before.Status.Phase == phase {
 		return

@@ -102,7 +102,7 @@ func initializeDeadline(repair *v1alpha1.NodeRepair, r *v1alpha1.ReplacementStat
 	if r.LaunchedAt != nil {
 		launched = r.LaunchedAt.Time
 	}
-	return launched.Add(duration(repair.Spec.Replacement.InitializeTimeout, 15*time.Minute))
+	return launched.Add(repair.Spec.Replacement.InitializeWithin())
 }
 
 func toInitialize(claim *karpv1.NodeClaim, deadline time.Time) string {

@@ -358,6 +358,28 @@ type NodeRepairList struct {
 	Items           []NodeRepair `json:"items"`
 }
 
+// CanBeLetGo says whether the repair has neither ended nor deleted or rebooted its node yet, so that it can be taken back.
+func (in *NodeRepair) CanBeLetGo() bool {
+	switch in.Status.Phase {
+	case PhaseTerminating, PhaseRebooting, PhaseReleasing, PhaseVerifying:
+		return false
+	default:
+		return !in.Finished()
+	}
+}
+
+// WithdrawnSince gives the replacements that have been withdrawn since the NodeRepair was as before, in their order.
+func (in *NodeRepair) WithdrawnSince(before *NodeRepair) []ReplacementStatus {
+	var out []ReplacementStatus
+	for i := range in.Status.Replacements {
+		was := i < len(before.Status.Replacements) && before.Status.Replacements[i].WithdrawnAt != nil
+		if in.Status.Replacements[i].WithdrawnAt != nil && !was {
+			out = append(out, in.Status.Replacements[i])
+		}
+	}
+	return out
+}
+
 // Finished says whether the repair has ended.
 func (in *NodeRepair) Finished() bool { return in.Status.Phase.Finished() }
 
