@@ -5,7 +5,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -34,12 +33,10 @@ type Paused struct {
 func pausedOf(in decision.Input, policies []v1alpha1.RepairPolicy) []Paused {
 	out := []Paused{}
 	add := func(what string, stops []decision.Stop) {
-		for _, stop := range stops {
-			if stop.Active(in.Now) {
-				out = append(out, Paused{
-					What: what, How: stop.What, By: stop.By, Why: stop.Why, Until: orNil(stop.Until), Problem: stop.Problem, LiftedBy: stop.LiftedBy,
-				})
-			}
+		for _, stop := range decision.Holding(stops, in.Now) {
+			out = append(out, Paused{
+				What: what, How: stop.What, By: stop.By, Why: stop.Why, Until: orNil(stop.Until), Problem: stop.Problem, LiftedBy: stop.LiftedBy,
+			})
 		}
 	}
 	add("everything", in.Pauses)
@@ -79,10 +76,6 @@ func stopsOfPolicy(policy *v1alpha1.RepairPolicy) []decision.Stop {
 		return nil
 	}
 	return []decision.Stop{stop}
-}
-
-func anyActive(stops []decision.Stop, now time.Time) bool {
-	return slices.ContainsFunc(stops, func(stop decision.Stop) bool { return stop.Active(now) })
 }
 
 func pausedTable(paused []Paused) *Table {

@@ -145,7 +145,7 @@ func statusOf(ctx context.Context, fleet *Fleet) (*Status, error) {
 func poolsOf(in decision.Input, survey decision.Survey) map[string]*PoolStatus {
 	pools := map[string]*PoolStatus{}
 	for name, pool := range in.NodePools {
-		row := &PoolStatus{Name: name, Paused: anyActive(pool.Pauses, in.Now)}
+		row := &PoolStatus{Name: name, Paused: len(decision.Holding(pool.Pauses, in.Now)) > 0}
 		allowance := survey.Allowances[name]
 		row.InFlight, row.Problem = allowance.InFlight, allowance.Problem
 		row.Limit = limitOf(allowance)

@@ -101,13 +101,22 @@ func Manages(entry *metav1.ManagedFieldsEntry, field string) bool {
 	return field == "" || (entry.FieldsV1 != nil && bytes.Contains(entry.FieldsV1.GetRawBytes(), []byte(`"f:`+field+`":`)))
 }
 
+// Holding gives the stops that hold at now, in their order.
+func Holding(stops []Stop, now time.Time) []Stop {
+	var out []Stop
+	for _, stop := range stops {
+		if stop.Active(now) {
+			out = append(out, stop)
+		}
+	}
+	return out
+}
+
 // blockersOf gives a blocker for each stop that holds.
 func blockersOf(stops []Stop, now time.Time, reason BlockerReason, verb string) []Blocker {
 	var out []Blocker
-	for _, stop := range stops {
-		if stop.Active(now) {
-			out = append(out, Blocker{Reason: reason, Message: verb + " " + stop.Sentence(), RetryAt: stop.Until, LiftedBy: stop.LiftedBy})
-		}
+	for _, stop := range Holding(stops, now) {
+		out = append(out, Blocker{Reason: reason, Message: verb + " " + stop.Sentence(), RetryAt: stop.Until, LiftedBy: stop.LiftedBy})
 	}
 	return out
 }

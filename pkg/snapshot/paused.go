@@ -32,7 +32,7 @@ func Paused(ctx context.Context, reader client.Reader, now time.Time) (map[strin
 	if err := reader.List(ctx, nodes, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("listing nodes, %w", err)
 	}
-	out := map[string]int{"RepairPause": holding(all, now), "RepairPolicy": 0, "NodePool": 0, "Node": 0}
+	out := map[string]int{"RepairPause": len(decision.Holding(all, now)), "RepairPolicy": 0, "NodePool": 0, "Node": 0}
 	for i := range policies.Items {
 		if decision.ModeAt(&policies.Items[i], now) == v1alpha1.ModePaused {
 			out["RepairPolicy"]++
@@ -53,21 +53,5 @@ func Paused(ctx context.Context, reader client.Reader, now time.Time) (map[strin
 
 // NodePoolStops gives the pauses of a NodePool that hold at now.
 func NodePoolStops(nodePool *karpv1.NodePool, now time.Time) []decision.Stop {
-	var out []decision.Stop
-	for _, stop := range poolPauses(nodePool) {
-		if stop.Active(now) {
-			out = append(out, stop)
-		}
-	}
-	return out
-}
-
-func holding(stops []decision.Stop, now time.Time) int {
-	n := 0
-	for _, stop := range stops {
-		if stop.Active(now) {
-			n++
-		}
-	}
-	return n
+	return decision.Holding(poolPauses(nodePool), now)
 }
