@@ -90,6 +90,23 @@ func (c *Consent) check() error {
 	return nil
 }
 
+// lookBefore reads the fleet for a command that writes, once it is known to be allowed to, and tells what could not be read.
+func (o *Options) lookBefore(ctx context.Context, consent Consent, wanted Wanted) (*Cluster, *Fleet, error) {
+	if err := consent.check(); err != nil {
+		return nil, nil, err
+	}
+	cluster, err := o.Connect()
+	if err != nil {
+		return nil, nil, err
+	}
+	fleet, err := o.Load(ctx, cluster, wanted)
+	if err != nil {
+		return nil, nil, err
+	}
+	o.TellGaps(fleet)
+	return cluster, fleet, nil
+}
+
 // carryOut tells what a change is, asks, and writes it.
 func (o *Options) carryOut(ctx context.Context, cluster *Cluster, change *Change, consent Consent) error {
 	change.DryRun = consent.dryRun == "server"

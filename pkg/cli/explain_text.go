@@ -9,7 +9,10 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/duration"
 
+	"github.com/samber/lo"
+
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/diagnosis"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/explain"
 )
 
@@ -42,7 +45,7 @@ func (v explanationView) Sections(wide bool) []Section {
 func (v explanationView) now() time.Time { return v.Time.Time }
 
 func (v explanationView) head() []string {
-	place := strings.Join(nonEmptyOf(v.Zone, v.InstanceType, v.CapacityType, v.Image), ", ")
+	place := strings.Join(lo.Compact([]string{v.Zone, v.InstanceType, v.CapacityType, v.Image}), ", ")
 	rows := [][]string{
 		{"Node", cmp.Or(v.Node, "<none>")},
 		{"NodeClaim", v.NodeClaim},
@@ -55,21 +58,10 @@ func (v explanationView) head() []string {
 	return append(aligned(rows, 0, v.width), append([]string{""}, wrap(v.Summary, "", 0, v.width)...)...)
 }
 
-func nonEmptyOf(texts ...string) []string {
-	var out []string
-	for _, text := range texts {
-		if text != "" {
-			out = append(out, text)
-		}
-	}
-	return out
-}
-
 func (v explanationView) findings(wide bool) []string {
 	var lines []string
 	for _, f := range v.Explanation.Findings {
-		title := strings.TrimSpace(f.Reason + " " + f.Subject)
-		seen := fmt.Sprintf("%s  %s, by %s, for %s", title, f.Severity, f.Source, age(v.now(), f.Since.Time))
+		seen := fmt.Sprintf("%s  %s, by %s, for %s", diagnosis.Title(f.Finding), f.Severity, f.Source, age(v.now(), f.Since.Time))
 		if f.Count > 1 {
 			seen += fmt.Sprintf(", seen %d times", f.Count)
 		}
@@ -154,7 +146,7 @@ func (v explanationView) sources(wide bool) []string {
 		if s.LastHeartbeat != nil {
 			heard = "heard of " + distance(v.now(), s.LastHeartbeat.Time)
 		}
-		rows = append(rows, []string{s.Name, s.State, strings.Join(nonEmptyOf(heard, s.Message), "; ")})
+		rows = append(rows, []string{s.Name, s.State, strings.Join(lo.Compact([]string{heard, s.Message}), "; ")})
 	}
 	return aligned(rows, 0, v.width)
 }

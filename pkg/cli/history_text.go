@@ -11,7 +11,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/duration"
 
+	"github.com/samber/lo"
+
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/diagnosis"
 )
 
 // Sections tell of each repair, and sum up.
@@ -127,7 +130,7 @@ func (r *PastRepair) section() Section {
 		fmt.Sprintf("cause        %s since %s", strings.TrimSpace(r.Cause.Reason+" "+r.Cause.Subject), stamp(r.Cause.Since.Time)),
 		fmt.Sprintf("action       %s, by rule %q of RepairPolicy %q", r.action(), r.Policy.Rule, r.Policy.Name),
 		fmt.Sprintf("outcome      %s after %s: %s", r.Outcome, length(r.Took), cmp.Or(r.Message, "-")),
-		fmt.Sprintf("steps        decided %s", strings.Join(append([]string{stamp(r.Started.Time)}, nonEmpty(r.steps())...), ", ")),
+		fmt.Sprintf("steps        decided %s", strings.Join(lo.Compact([]string{stamp(r.Started.Time), r.steps()}), ", ")),
 	}
 	for _, replacement := range r.Replacements {
 		lines = append(lines, fmt.Sprintf("replacement  %s", describeReplacement(replacement)))
@@ -136,13 +139,6 @@ func (r *PastRepair) section() Section {
 		lines = append(lines, evidenceLines(r.Evidence)...)
 	}
 	return Section{Title: "NODEREPAIR " + r.NodeRepair, Lines: lines}
-}
-
-func nonEmpty(text string) []string {
-	if text == "" {
-		return nil
-	}
-	return []string{text}
 }
 
 func describeReplacement(replacement v1alpha1.ReplacementStatus) string {
@@ -166,7 +162,7 @@ func describeReplacement(replacement v1alpha1.ReplacementStatus) string {
 func evidenceLines(evidence *v1alpha1.RepairEvidence) []string {
 	var out []string
 	for _, f := range evidence.Findings {
-		out = append(out, fmt.Sprintf("finding      %s (%s, %s) since %s: %s", strings.TrimSpace(f.Reason+" "+f.Subject), f.Severity, f.Source, stamp(f.Since.Time), f.Message))
+		out = append(out, fmt.Sprintf("finding      %s (%s, %s) since %s: %s", diagnosis.Title(f), f.Severity, f.Source, stamp(f.Since.Time), f.Message))
 		for _, line := range f.Evidence {
 			out = append(out, "               "+line)
 		}

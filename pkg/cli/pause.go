@@ -32,18 +32,10 @@ func newPause(o *Options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := consent.check(); err != nil {
-				return err
-			}
-			cluster, err := o.Connect()
+			cluster, fleet, err := o.lookBefore(command.Context(), consent, Wanted{})
 			if err != nil {
 				return err
 			}
-			fleet, err := o.Load(command.Context(), cluster, Wanted{})
-			if err != nil {
-				return err
-			}
-			o.TellGaps(fleet)
 			change, err := planPause(command.Context(), fleet, pause{target: target, until: end, reason: reason})
 			if err != nil {
 				return err

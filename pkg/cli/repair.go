@@ -29,18 +29,10 @@ func newRepair(o *Options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := consent.check(); err != nil {
-				return err
-			}
-			cluster, err := o.Connect()
+			cluster, fleet, err := o.lookBefore(command.Context(), consent, Wanted{Pods: true, PodsOf: args[0], Karpenter: true})
 			if err != nil {
 				return err
 			}
-			fleet, err := o.Load(command.Context(), cluster, Wanted{Pods: true, PodsOf: args[0], Karpenter: true})
-			if err != nil {
-				return err
-			}
-			o.TellGaps(fleet)
 			machine, err := fleet.Find(args[0])
 			if err != nil {
 				return err

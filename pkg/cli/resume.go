@@ -30,18 +30,10 @@ func newResume(o *Options) *cobra.Command {
 					return err
 				}
 			}
-			if err := consent.check(); err != nil {
-				return err
-			}
-			cluster, err := o.Connect()
+			cluster, fleet, err := o.lookBefore(command.Context(), consent, Wanted{Pods: len(args) > 0, Karpenter: len(args) > 0})
 			if err != nil {
 				return err
 			}
-			fleet, err := o.Load(command.Context(), cluster, Wanted{Pods: len(args) > 0, Karpenter: len(args) > 0})
-			if err != nil {
-				return err
-			}
-			o.TellGaps(fleet)
 			if len(args) == 0 {
 				return o.printPaused(command.Context(), fleet)
 			}

@@ -99,13 +99,7 @@ func blockerless(nodes []explain.SimulatedNode) bool {
 }
 
 func blockerNames(blockers []explain.ExplainedBlocker) string {
-	var names []string
-	for _, b := range blockers {
-		if !slices.Contains(names, b.Reason) {
-			names = append(names, b.Reason)
-		}
-	}
-	return strings.Join(names, ",")
+	return strings.Join(explain.ReasonsOf(blockers), ",")
 }
 
 // without gives the table without some of its columns.

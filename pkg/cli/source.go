@@ -1,12 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
 	"time"
 
-	"github.com/Masterminds/semver/v3"
 	"github.com/spf13/pflag"
 	appsv1 "k8s.io/api/apps/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -43,20 +43,7 @@ func (s *source) addFlags(flags *pflag.FlagSet) {
 
 // overrides are what the flags say about Karpenter.
 func (s *source) overrides() (snapshot.Overrides, error) {
-	out := snapshot.Overrides{Version: s.karpenterVersion, RebootProviders: s.rebootProviders}
-	if s.karpenterVersion != "" {
-		if _, err := semver.NewVersion(s.karpenterVersion); err != nil {
-			return out, fmt.Errorf("--karpenter-version=%q is not a version: write for example 1.15.0", s.karpenterVersion)
-		}
-	}
-	switch s.karpenterNodeRepair {
-	case "auto", "":
-	case "true", "false":
-		out.OwnRepair = new(s.karpenterNodeRepair == "true")
-	default:
-		return out, fmt.Errorf("--karpenter-node-repair=%q: write true, false or auto", s.karpenterNodeRepair)
-	}
-	return out, nil
+	return snapshot.ReadOverrides(s.karpenterVersion, cmp.Or(s.karpenterNodeRepair, "auto"), s.rebootProviders) //nolint:wrapcheck // says all there is to say
 }
 
 // at reads --now.

@@ -90,24 +90,21 @@ func (o *Options) completeTarget(command *cobra.Command, args []string, prefix s
 
 // nodePool gives the NodePool of a name.
 func (f *Fleet) nodePool(name string) (*karpv1.NodePool, error) {
-	var known []string
-	for i := range f.NodePools {
-		if f.NodePools[i].Name == name {
-			return &f.NodePools[i], nil
-		}
-		known = append(known, f.NodePools[i].Name)
-	}
-	return nil, unknownName("NodePool", name, known)
+	return named("NodePool", name, f.NodePools, func(p *karpv1.NodePool) string { return p.Name })
 }
 
 // policy gives the RepairPolicy of a name.
 func (f *Fleet) policy(name string) (*v1alpha1.RepairPolicy, error) {
+	return named("RepairPolicy", name, f.Policies, func(p *v1alpha1.RepairPolicy) string { return p.Name })
+}
+
+func named[T any](what, name string, items []T, nameOf func(*T) string) (*T, error) {
 	var known []string
-	for i := range f.Policies {
-		if f.Policies[i].Name == name {
-			return &f.Policies[i], nil
+	for i := range items {
+		if nameOf(&items[i]) == name {
+			return &items[i], nil
 		}
-		known = append(known, f.Policies[i].Name)
+		known = append(known, nameOf(&items[i]))
 	}
-	return nil, unknownName("RepairPolicy", name, known)
+	return nil, unknownName(what, name, known)
 }

@@ -77,13 +77,3 @@ func moment(t time.Time) *metav1.Time {
 	out := metav1.NewTime(t.UTC())
 	return &out
 }
-
-// compareText compares pairs of texts, of which the first that differ decide.
-func compareText(pairs ...string) int {
-	for i := 0; i+1 < len(pairs); i += 2 {
-		if c := strings.Compare(pairs[i], pairs[i+1]); c != 0 {
-			return c
-		}
-	}
-	return 0
-}

@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -287,13 +288,10 @@ func worse(a, b ExplainedFinding) int {
 			return 3
 		}
 	}
-	if r := rank(a) - rank(b); r != 0 {
-		return r
-	}
-	if c := a.Since.Compare(b.Since.Time); c != 0 {
-		return c
-	}
-	return compareText(a.Reason, b.Reason, a.Subject, b.Subject, a.Source, b.Source)
+	return cmp.Or(
+		cmp.Compare(rank(a), rank(b)), a.Since.Compare(b.Since.Time),
+		cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Source, b.Source),
+	)
 }
 
 func sources(now time.Time, nodeHealth *v1alpha1.NodeHealth) []ExplainedSource {
@@ -311,7 +309,7 @@ func sources(now time.Time, nodeHealth *v1alpha1.NodeHealth) []ExplainedSource {
 		}
 		out = append(out, explained)
 	}
-	slices.SortFunc(out, func(a, b ExplainedSource) int { return compareText(a.Name, b.Name) })
+	slices.SortFunc(out, func(a, b ExplainedSource) int { return cmp.Compare(a.Name, b.Name) })
 	return out
 }
 
@@ -331,10 +329,7 @@ func policy(now time.Time, verdict diagnosis.Verdict) *ExplainedPolicy {
 		return nil
 	}
 	p := &ExplainedPolicy{
-		Name: verdict.Policy.Name, Weight: verdict.Policy.Spec.Weight, Mode: decision.ModeAt(verdict.Policy, now), Invalid: verdict.Invalid,
-	}
-	if p.Mode == "" {
-		p.Mode = v1alpha1.ModeEnforce
+		Name: verdict.Policy.Name, Weight: verdict.Policy.Spec.Weight, Mode: modeAt(verdict.Policy, now), Invalid: verdict.Invalid,
 	}
 	if deciding := verdict.Deciding; deciding != nil {
 		p.Rule, p.Priority = deciding.Rule, deciding.Priority
@@ -343,6 +338,11 @@ func policy(now time.Time, verdict diagnosis.Verdict) *ExplainedPolicy {
 		}
 	}
 	return p
+}
+
+// modeAt gives the mode of a policy at now, that of one which the API server has not defaulted too.
+func modeAt(policy *v1alpha1.RepairPolicy, now time.Time) v1alpha1.Mode {
+	return cmp.Or(decision.ModeAt(policy, now), v1alpha1.ModeEnforce)
 }
 
 func explainDecision(d *decision.Decision) *ExplainedDecision {
@@ -390,10 +390,7 @@ func ofNodeClaim(about About) []v1alpha1.NodeRepair {
 		}
 	}
 	slices.SortStableFunc(out, func(a, b v1alpha1.NodeRepair) int {
-		if c := a.CreationTimestamp.Compare(b.CreationTimestamp.Time); c != 0 {
-			return c
-		}
-		return compareText(a.Name, b.Name)
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 	})
 	return out
 }

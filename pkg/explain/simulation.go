@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -136,10 +137,7 @@ func simulatedPolicies(in decision.Input, policies []v1alpha1.RepairPolicy) []Si
 	out := make([]SimulatedPolicy, 0, len(policies))
 	for i := range policies {
 		p := SimulatedPolicy{
-			Name: policies[i].Name, Weight: policies[i].Spec.Weight, Mode: decision.ModeAt(&policies[i], in.Now), Problems: compiled.Problems(policies[i].Name),
-		}
-		if p.Mode == "" {
-			p.Mode = v1alpha1.ModeEnforce
+			Name: policies[i].Name, Weight: policies[i].Spec.Weight, Mode: modeAt(&policies[i], in.Now), Problems: compiled.Problems(policies[i].Name),
 		}
 		for j := range in.Nodes {
 			verdict := &in.Nodes[j].Verdict
@@ -154,10 +152,7 @@ func simulatedPolicies(in decision.Input, policies []v1alpha1.RepairPolicy) []Si
 		out = append(out, p)
 	}
 	slices.SortFunc(out, func(a, b SimulatedPolicy) int {
-		if a.Weight != b.Weight {
-			return int(b.Weight - a.Weight)
-		}
-		return strings.Compare(a.Name, b.Name)
+		return cmp.Or(cmp.Compare(b.Weight, a.Weight), cmp.Compare(a.Name, b.Name))
 	})
 	return out
 }

@@ -2,12 +2,13 @@ package explain
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/duration"
+
+	"github.com/samber/lo"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/diagnosis"
@@ -103,15 +104,11 @@ func unknown(d diagnosis.Diagnosis) []string {
 	return names
 }
 
-// reasons names each kind of blocker once.
-func reasons(blockers []ExplainedBlocker) string {
-	names := make([]string, 0, len(blockers))
-	for _, b := range blockers {
-		if !slices.Contains(names, b.Reason) {
-			names = append(names, b.Reason)
-		}
-	}
-	return strings.Join(names, ", ")
+// ReasonsOf names each kind of blocker once, in their order.
+func ReasonsOf(blockers []ExplainedBlocker) []string {
+	return lo.Uniq(lo.Map(blockers, func(b ExplainedBlocker, _ int) string { return b.Reason }))
 }
+
+func reasons(blockers []ExplainedBlocker) string { return strings.Join(ReasonsOf(blockers), ", ") }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/Masterminds/semver/v3"
 	"github.com/spf13/pflag"
 	"go.uber.org/zap/zapcore"
 
@@ -65,24 +64,16 @@ func (o *Options) Validate() error {
 	if o.MetricsCertDir != "" && !o.MetricsSecure {
 		return errors.New("--metrics-cert-dir is of no use with --metrics-secure=false: leave one of them out")
 	}
-	if o.KarpenterVersion != "" {
-		if _, err := semver.NewVersion(o.KarpenterVersion); err != nil {
-			return fmt.Errorf("--karpenter-version=%q is not a version: write for example 1.15.0", o.KarpenterVersion)
-		}
-	}
-	switch o.KarpenterNodeRepair {
-	case "true", "false", "auto":
-		return nil
-	default:
-		return fmt.Errorf("--karpenter-node-repair=%q: write true, false or auto", o.KarpenterNodeRepair)
-	}
+	_, err := o.readOverrides()
+	return err
 }
 
-// karpenterOverrides are what the flags say about Karpenter.
+func (o *Options) readOverrides() (snapshot.Overrides, error) {
+	return snapshot.ReadOverrides(o.KarpenterVersion, o.KarpenterNodeRepair, o.RebootProviders) //nolint:wrapcheck // says all there is to say
+}
+
+// karpenterOverrides are what the flags say about Karpenter, once Validate has found nothing against them.
 func (o *Options) karpenterOverrides() snapshot.Overrides {
-	overrides := snapshot.Overrides{Version: o.KarpenterVersion, RebootProviders: o.RebootProviders}
-	if o.KarpenterNodeRepair != "auto" {
-		overrides.OwnRepair = new(o.KarpenterNodeRepair == "true")
-	}
+	overrides, _ := o.readOverrides()
 	return overrides
 }
