@@ -16,6 +16,7 @@ import (
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/periodic"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/decision"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/disruption"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/health"
@@ -51,18 +52,11 @@ func (*Controller) NeedLeaderElection() bool { return true }
 // Start counts once per period.
 func (c *Controller) Start(ctx context.Context) error {
 	c.metrics.Leading.WithLabelValues().Set(1)
-	ticker := c.clock.NewTicker(period)
-	defer ticker.Stop()
-	for {
+	return periodic.Run(ctx, c.clock, period, func(ctx context.Context) { //nolint:wrapcheck // it gives none
 		if err := c.Count(ctx); err != nil {
 			log.FromContext(ctx).WithName(c.Name()).Error(err, "counting")
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C():
-		}
-	}
+	})
 }
 
 // Count sets the gauges to what holds now.

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/periodic"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/decision"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/disruption"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/events"
@@ -55,18 +56,11 @@ func (*Controller) NeedLeaderElection() bool { return true }
 
 // Start looks once per period.
 func (c *Controller) Start(ctx context.Context) error {
-	ticker := c.clock.NewTicker(period)
-	defer ticker.Stop()
-	for {
+	return periodic.Run(ctx, c.clock, period, func(ctx context.Context) { //nolint:wrapcheck // it gives none
 		if err := c.Look(ctx); err != nil {
 			log.FromContext(ctx).WithName(c.Name()).Error(err, "looking at nodepools")
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C():
-		}
-	}
+	})
 }
 
 // Look tells what has turned since the last look. A pause that stood before the first look is nothing new. A domain that

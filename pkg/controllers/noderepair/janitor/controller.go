@@ -17,6 +17,7 @@ import (
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/periodic"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/repair"
 )
 
@@ -54,18 +55,11 @@ func (*Controller) NeedLeaderElection() bool { return true }
 
 // Start makes a round at once, and then one every 30 s until the context ends.
 func (c *Controller) Start(ctx context.Context) error {
-	ticker := c.clock.NewTicker(Every)
-	defer ticker.Stop()
-	for {
+	return periodic.Run(ctx, c.clock, Every, func(ctx context.Context) { //nolint:wrapcheck // it gives none
 		if err := c.Round(ctx); err != nil {
 			log.FromContext(ctx).Error(err, "clearing up after repairs")
 		}
-		select {
-		case <-ticker.C():
-		case <-ctx.Done():
-			return nil
-		}
-	}
+	})
 }
 
 // Round looks at all Nodes and NodeClaims once.
