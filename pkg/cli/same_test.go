@@ -29,12 +29,13 @@ import (
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/recording"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/snapshot"
 	"github.com/autorepair-sh/karpenter-autorepair/test/fakeapi"
+	"github.com/autorepair-sh/karpenter-autorepair/test/golden"
 )
 
 // recordings are clusters at a moment: two of fixtures, and what has been recorded of local clusters in a storm.
 func recordings(t *testing.T) []string {
 	t.Helper()
-	if *update {
+	if golden.Updating() {
 		for name, objects := range map[string][]client.Object{"storm": withKarpenter(storm()), "unblocked": unblocked()} {
 			_, err := newWorld(objects...).run(t, "simulate", "--record", filepath.Join("testdata", "recordings", name+"-"+stampInName(now)+".json"))
 			require.NoError(t, err)

@@ -2,15 +2,12 @@ package cli
 
 import (
 	"bytes"
-	"flag"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
@@ -20,9 +17,8 @@ import (
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/scheme"
+	"github.com/autorepair-sh/karpenter-autorepair/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // now is the time of all tests.
 var now = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
@@ -76,12 +72,5 @@ func (w *world) run(t *testing.T, args ...string) (string, error) {
 // requireGolden compares a text with testdata/name.
 func requireGolden(t *testing.T, name, got string) {
 	t.Helper()
-	file := filepath.Join("testdata", name)
-	if *update {
-		require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
-		require.NoError(t, os.WriteFile(file, []byte(got), 0o600))
-	}
-	want, err := os.ReadFile(file)
-	require.NoError(t, err, "run the test with -update")
-	require.Equal(t, string(want), got, "if that is meant, run the test with -update")
+	golden.Require(t, filepath.Join("testdata", name), got)
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/explain"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/recording"
 	"github.com/autorepair-sh/karpenter-autorepair/test/cluster"
+	"github.com/autorepair-sh/karpenter-autorepair/test/golden"
 )
 
 // same is the name of the NodePool, namespace and RepairPolicy of the tests of sameness.
@@ -258,7 +259,7 @@ func recordedByUs(ctx context.Context, t *testing.T, name string) {
 // keep copies a recording to where the tests without a cluster find it.
 func keep(t *testing.T, file, name string, at time.Time) {
 	t.Helper()
-	if !*update {
+	if !golden.Updating() {
 		return
 	}
 	text, err := os.ReadFile(file)

@@ -18,10 +18,9 @@ import (
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/cli"
 	"github.com/autorepair-sh/karpenter-autorepair/test/cluster"
+	"github.com/autorepair-sh/karpenter-autorepair/test/golden"
 	"github.com/autorepair-sh/karpenter-autorepair/test/suite"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 var (
 	// shared is the cluster of all tests; nil where there is none. They run one after the other, in the order of their
@@ -105,14 +104,7 @@ func requireGolden(t *testing.T, name, got string) {
 	for _, d := range differing {
 		got = d.text.ReplaceAllString(got, d.as)
 	}
-	file := filepath.Join("testdata", name)
-	if *update {
-		require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
-		require.NoError(t, os.WriteFile(file, []byte(got), 0o600))
-	}
-	want, err := os.ReadFile(file)
-	require.NoError(t, err, "run the test with -update")
-	require.Equal(t, string(want), got, "if that is meant, run the test with -update")
+	golden.Require(t, filepath.Join("testdata", name), got)
 }
 
 // eventually waits until what is wanted is so.
