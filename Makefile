@@ -67,7 +67,7 @@ test-localcluster: localcluster ## Tests of tools/localcluster itself
 .PHONY: test-cluster
 test-cluster: ARCH = $(shell go env GOARCH)
 test-cluster: build helm localcluster images ## Tests on a real control plane, beside an unmodified Karpenter
-	@echo "==> tests on the local cluster (about 30 minutes on two cores)"
+	@echo "==> tests on the local cluster (about 40 minutes on two cores)"
 	@$(TOOL) gotestsum --format testname --hide-summary=output -- -p 1 -parallel 6 -timeout 25m $(TEST_FLAGS) $(CLUSTER_TESTS)
 
 # Packages whose tests start a local cluster; one at a time, since each wants both cores.

@@ -23,7 +23,7 @@ const (
 	origin = "https://github.com/autorepair-sh/karpenter-autorepair"
 	// clone is the folder that git makes of it.
 	clone = "karpenter-autorepair"
-	// patience is far more than the way takes where its modules have been compiled before: some five minutes on two cores.
+	// patience is far more than the way takes where its modules have been compiled before: some three minutes on two cores.
 	patience = 20 * time.Minute
 )
 

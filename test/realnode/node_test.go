@@ -89,7 +89,7 @@ func (n *node) waitFinding(reason, subject string) {
 	})
 }
 
-// pods of the release that run, with nothing having died.
+// pods of a part of the release.
 func (n *node) pods(namespace, name string) []corev1.Pod {
 	list := &corev1.PodList{}
 	require.NoError(n, shared.Client.List(n.ctx, list, client.InNamespace(namespace), client.MatchingLabels{"app.kubernetes.io/name": name}))

@@ -25,7 +25,7 @@ var programs = map[client.ObjectKey][]string{
 var Audited = []string{cluster.ServiceAccount.Namespace, cluster.AgentServiceAccount.Namespace}
 
 // CheckOutside gives an error where the controller or an agent on the cluster has asked for anything that its roles do
-// not list, or was refused anything.
+// not list, or was refused anything, unless by an API server that did not know of what its roles allow yet.
 func CheckOutside(ctx context.Context, c *cluster.Cluster) error {
 	var problems []error
 	for account := range programs {
