@@ -9,15 +9,13 @@ import (
 	"syscall"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/agent/cli"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/version"
 )
-
-// version is set when a release is built.
-var version = "unknown"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := cli.New(version).ExecuteContext(ctx); err != nil {
+	if err := cli.New(version.String()).ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "Error:", err)
 		os.Exit(1)
 	}

@@ -4,16 +4,13 @@ package main
 import (
 	"fmt"
 	"os"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 	controllerruntime "sigs.k8s.io/controller-runtime"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/operator"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/version"
 )
-
-// version is set when a release is built.
-var version = ""
 
 func main() {
 	if err := newCommand().ExecuteContext(controllerruntime.SetupSignalHandler()); err != nil {
@@ -29,7 +26,7 @@ func newCommand() *cobra.Command {
 		Short: "Find broken nodes and replace them through Karpenter",
 		Long: "controller runs beside an unmodified Karpenter. It finds broken nodes, says on their NodeClaims what is wrong,\n" +
 			"and replaces them by RepairPolicies and within the disruption budgets of their NodePools.",
-		Version:       buildVersion(),
+		Version:       version.String(),
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -40,21 +37,4 @@ func newCommand() *cobra.Command {
 	options.AddFlags(command.Flags())
 	command.AddCommand(newCleanup(command.Version))
 	return command
-}
-
-// buildVersion gives the release, or else the revision that the binary was built from.
-func buildVersion() string {
-	if version != "" {
-		return version
-	}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	for _, setting := range info.Settings {
-		if setting.Key == "vcs.revision" {
-			return setting.Value
-		}
-	}
-	return "unknown"
 }

@@ -10,13 +10,11 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/http"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"k8s.io/utils/clock"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
@@ -40,7 +38,12 @@ type Options struct {
 	LivenessSocket string
 	// MetricsBindAddress is that of /metrics; "0" or empty: none.
 	MetricsBindAddress string
-	Kubeconfig         string
+	// MetricsSecure keeps the metrics to this machine's loopback, or, with MetricsCertDir, to clients with a certificate.
+	MetricsSecure bool
+	// MetricsCertDir has tls.crt and tls.key, which it shows, and ca.crt, which clients' certificates must be signed by;
+	// empty: no TLS.
+	MetricsCertDir string
+	Kubeconfig     string
 	// Heartbeat is the longest time between two writes, a second at least; 0: HeartbeatInterval.
 	Heartbeat time.Duration
 }
@@ -143,8 +146,8 @@ func newAgent(o Options, clk clock.WithTicker, log *slog.Logger) (*Agent, error)
 		}
 		a.carried = state
 	}
-	if o.MetricsBindAddress != "" && o.MetricsBindAddress != "0" {
-		go a.serveMetrics(registry)
+	if err := a.serveMetrics(registry); err != nil {
+		return nil, err
 	}
 	return a, nil
 }
@@ -256,11 +259,11 @@ func (a *Agent) reject(err error) {
 	case err == nil && problem != "":
 		a.log.Info("the configuration file is in force again")
 		a.troubles.setConfig("")
-		a.metrics.config.Set(0)
+		a.metrics.config.WithLabelValues().Set(0)
 	case err != nil && err.Error() != problem:
 		a.log.Error("rejecting the configuration; the one before stays in force", "error", err)
 		a.troubles.setConfig(err.Error())
-		a.metrics.config.Set(1)
+		a.metrics.config.WithLabelValues().Set(1)
 	}
 }
 
@@ -298,23 +301,11 @@ func (a *Agent) saveState() {
 		a.troubles.setState("")
 		return
 	}
-	a.metrics.stateError.Inc()
+	a.metrics.stateError.WithLabelValues().Inc()
 	if _, problem := a.troubles.read(); problem == "" {
 		a.log.Error("keeping the state; the agent goes on, and begins anew after a restart", "error", err)
 	}
 	a.troubles.setState(err.Error())
-}
-
-// serveMetrics tries again where the port is taken; the agent goes on without.
-func (a *Agent) serveMetrics(registry *prometheus.Registry) {
-	mux := http.NewServeMux()
-	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	for {
-		server := &http.Server{Addr: a.o.MetricsBindAddress, Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-		err := server.ListenAndServe()
-		a.log.Error("serving metrics", "address", a.o.MetricsBindAddress, "error", err)
-		<-a.clock.After(time.Minute)
-	}
 }
 
 // self is the detector that looks at the agent: whether the API server takes what it writes, and whether it works with

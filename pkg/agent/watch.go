@@ -150,7 +150,7 @@ func (w *watch) take(ctx context.Context, r result) {
 	}
 	source := v1alpha1.Source{Name: w.spec.Name, Categories: w.spec.Categories, State: v1alpha1.SourceActive}
 	if errors.Is(r.err, detector.ErrNotPresent) {
-		w.metrics.looked(w.spec.Name, r.took, true, nil)
+		w.metrics.looked(w.spec.Name, r.took, true, 0, nil)
 		w.board.Remove(w.spec.Name)
 		w.done()
 		return
@@ -174,7 +174,7 @@ func (w *watch) take(ctx context.Context, r result) {
 	}
 	findings := w.tracker.Findings(now)
 	w.mu.Unlock()
-	w.metrics.looked(w.spec.Name, r.took, r.err == nil, findings)
+	w.metrics.looked(w.spec.Name, r.took, r.err == nil, r.look.Lost, findings)
 	w.board.Put(detector.Report{Source: source, Findings: findings})
 	w.done()
 }

@@ -203,12 +203,11 @@ func lasting(findings []v1alpha1.Finding) []v1alpha1.Finding {
 func (w *Writer) note(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.metrics.wrote(w.clock.Now(), err)
 	if err == nil {
 		w.failedSince, w.failure = time.Time{}, ""
-		w.metrics.writes.WithLabelValues("success").Inc()
 		return
 	}
-	w.metrics.writes.WithLabelValues("error").Inc()
 	if w.failedSince.IsZero() {
 		w.failedSince = w.clock.Now()
 	}

@@ -70,7 +70,7 @@ func (c *Cleaner) letGo(ctx context.Context) error {
 		if err := c.Client.List(ctx, repairs); err != nil {
 			return fmt.Errorf("listing noderepairs, %w", err)
 		}
-		waiting := slices.ContainsFunc(repairs.Items, canBeLetGo)
+		waiting := slices.ContainsFunc(repairs.Items, func(r v1alpha1.NodeRepair) bool { return r.CanBeLetGo() })
 		if !waiting || !held(lease, c.Clock.Now()) || !c.Clock.Now().Before(end) {
 			return nil
 		}
@@ -79,16 +79,6 @@ func (c *Cleaner) letGo(ctx context.Context) error {
 		case <-ctx.Done():
 			return fmt.Errorf("waiting until repairs are let go, %w", ctx.Err())
 		}
-	}
-}
-
-// canBeLetGo says whether a repair is on the near side of the delete, where it can be taken back.
-func canBeLetGo(r v1alpha1.NodeRepair) bool {
-	switch r.Status.Phase {
-	case v1alpha1.PhaseTerminating, v1alpha1.PhaseRebooting, v1alpha1.PhaseReleasing, v1alpha1.PhaseVerifying:
-		return false
-	default:
-		return !r.Finished()
 	}
 }
 

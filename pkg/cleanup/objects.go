@@ -109,7 +109,7 @@ func end(r *v1alpha1.NodeRepair, now time.Time) bool {
 		return false
 	}
 	message := "the controller was uninstalled before the node was terminated; its fence was taken away"
-	if !canBeLetGo(*r) {
+	if !r.CanBeLetGo() {
 		message = fmt.Sprintf("the controller was uninstalled in phase %s: Karpenter ends what has begun, and nobody has looked whether it helped", r.Status.Phase)
 	}
 	at := metav1.NewTime(now)

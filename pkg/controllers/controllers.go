@@ -19,12 +19,14 @@ import (
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/node/detection"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/node/guard"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/nodeclaim/conditions"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/nodepool/turns"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/noderepair/execution"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/noderepair/history"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/noderepair/janitor"
 	policystatus "github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/repairpolicy/status"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/detector/cluster"
 	method "github.com/autorepair-sh/karpenter-autorepair/pkg/disruption"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/events"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/health"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/metrics"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/repair"
@@ -46,7 +48,7 @@ const (
 // New lists the controllers, in the order of the way of the data.
 func New(m manager.Manager, clk clock.WithTicker, found *snapshot.Discovery, series *metrics.Metrics, mappings []cluster.Mapping) []Controller {
 	kubeClient, apiReader := m.GetClient(), m.GetAPIReader()
-	recorder := m.GetEventRecorder("autorepair")
+	recorder := events.NewRecorder(m.GetEventRecorder("autorepair"), clk, series.CountEvent)
 	changed := make(chan event.GenericEvent, 1024)
 	board := method.NewBoard(func(nodeClaim string) {
 		changed <- event.GenericEvent{Object: &karpv1.NodeClaim{ObjectMeta: metav1.ObjectMeta{Name: nodeClaim}}}
@@ -56,17 +58,19 @@ func New(m manager.Manager, clk clock.WithTicker, found *snapshot.Discovery, ser
 	unhealthy := method.NewMethod(gatherer, method.NewInKindPlanner(), board, repairs)
 	executor := &repair.Executor{
 		Client: kubeClient, Reader: apiReader, Clock: clk, Recorder: recorder, Snapshot: gatherer, Karpenter: found.Karpenter,
+		Written: series.RepairWritten,
 	}
 	return []Controller{
 		discovery.NewController(clk, found, series),
 		detection.NewController(clk, kubeClient, recorder, mappings),
-		conditions.NewController(clk, kubeClient, recorder, board, changed).LockWhere(found.ConditionsAreOneList),
+		conditions.NewController(clk, kubeClient, recorder, board, changed).LockWhere(found.ConditionsAreOneList).ObserveDetection(series.ObserveDetection),
 		policystatus.NewController(clk, kubeClient, known, lo.Map(health.Reasons, func(r health.Reason, _ int) string { return r.Name })),
 		guard.NewController(clk, kubeClient, found.Karpenter),
-		disruption.NewController(clk, kubeClient, apiReader, unhealthy, board, gatherer.Stops, series.ObserveDecision),
+		disruption.NewController(clk, kubeClient, apiReader, unhealthy, board, gatherer.Stops, series.ObserveDecision).ObserveCommitments(series.ObserveCommitment),
 		execution.NewController(kubeClient, executor),
 		history.NewController(clk, kubeClient, keepRepairs, keepRepairsFor),
 		janitor.NewController(clk, kubeClient, apiReader, executor),
+		turns.NewController(clk, kubeClient, recorder, board),
 		controllermetrics.NewController(clk, kubeClient, board, series),
 	}
 }

@@ -132,6 +132,7 @@ func (ix *index) result(candidates []*candidate) Result {
 		}
 	}
 	out.Decisions = append(out.Decisions, held...)
+	out.Suspects = ix.suspects()
 	return out
 }
 

@@ -168,4 +168,6 @@ type Result struct {
 	Decisions []Decision
 	// NextChange is the earliest moment at which a blocker asks to be looked at again; zero where none does.
 	NextChange time.Time
+	// Suspects are the suspect domains after the pass, by kind and name.
+	Suspects []Suspect
 }

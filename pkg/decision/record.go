@@ -14,8 +14,6 @@ const (
 	recordPeriod = time.Hour
 	// maxWidth keeps the doubling bounded.
 	maxWidth = 1 << 16
-	// defaultVerifyFor is RepairPolicy.spec.replacement.verifyFor, where the API server did not default it.
-	defaultVerifyFor = 5 * time.Minute
 	// maxPause is the longest pause after failures in a row; the first is a minute, and each next is twice as long.
 	maxPause = 10 * time.Minute
 )
@@ -39,10 +37,7 @@ func proved(repair *v1alpha1.NodeRepair) bool {
 // taken: without it nodes that need no replacement would go one after the other as fast as they drain. Zero where it is
 // not known yet.
 func endOf(repair *v1alpha1.NodeRepair) time.Time {
-	verifyFor := defaultVerifyFor
-	if d := repair.Spec.Replacement.VerifyFor; d != nil {
-		verifyFor = d.Duration
-	}
+	verifyFor := repair.Spec.Replacement.WatchFor()
 	switch repair.Status.Phase {
 	case v1alpha1.PhaseVerifying:
 		released := meta.FindStatusCondition(repair.Status.Conditions, v1alpha1.RepairConditionReleased)

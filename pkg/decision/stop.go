@@ -57,8 +57,8 @@ func Clip(text string) string {
 	return text
 }
 
-// sentence says what stops, for how long, by whom and why.
-func (s Stop) sentence() string {
+// Sentence says what stops, for how long, by whom and why.
+func (s Stop) Sentence() string {
 	var b strings.Builder
 	b.WriteString(s.What)
 	if !s.Until.IsZero() {
@@ -105,13 +105,22 @@ func Manages(entry *metav1.ManagedFieldsEntry, field string) bool {
 	return field == "" || (entry.FieldsV1 != nil && bytes.Contains(entry.FieldsV1.GetRawBytes(), []byte(`"f:`+field+`":`)))
 }
 
+// Holding gives the stops that hold at now, in their order.
+func Holding(stops []Stop, now time.Time) []Stop {
+	var out []Stop
+	for _, stop := range stops {
+		if stop.Active(now) {
+			out = append(out, stop)
+		}
+	}
+	return out
+}
+
 // blockersOf gives a blocker for each stop that holds.
 func blockersOf(stops []Stop, now time.Time, reason BlockerReason, verb string) []Blocker {
 	var out []Blocker
-	for _, stop := range stops {
-		if stop.Active(now) {
-			out = append(out, Blocker{Reason: reason, Message: verb + " " + stop.sentence(), RetryAt: stop.Until, LiftedBy: stop.LiftedBy})
-		}
+	for _, stop := range Holding(stops, now) {
+		out = append(out, Blocker{Reason: reason, Message: verb + " " + stop.Sentence(), RetryAt: stop.Until, LiftedBy: stop.LiftedBy})
 	}
 	return out
 }
@@ -159,7 +168,7 @@ func pausedBy(policy *v1alpha1.RepairPolicy, now time.Time) []Blocker {
 	if !stop.Active(now) {
 		return nil
 	}
-	return []Blocker{{Reason: BlockerPaused, Message: stop.sentence(), RetryAt: until, LiftedBy: stop.LiftedBy}}
+	return []Blocker{{Reason: BlockerPaused, Message: stop.Sentence(), RetryAt: until, LiftedBy: stop.LiftedBy}}
 }
 
 // ModeAt gives the mode of a policy at now: Paused counts as Enforce once its end has come.

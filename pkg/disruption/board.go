@@ -21,6 +21,7 @@ type Board struct {
 	mu        sync.RWMutex
 	decisions map[types.UID]decision.Decision
 	next      time.Time
+	suspects  []decision.Suspect
 	changed   func(nodeClaim string)
 }
 
@@ -40,6 +41,7 @@ func (b *Board) Publish(result decision.Result) {
 	previous := b.decisions
 	b.decisions = next
 	b.next = result.NextChange
+	b.suspects = result.Suspects
 	b.mu.Unlock()
 	if b.changed == nil {
 		return
@@ -69,6 +71,14 @@ func (b *Board) All() []decision.Decision {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	return slices.Collect(maps.Values(b.decisions))
+}
+
+// Suspects gives the domains that the newest pass found suspect, by kind and name. The list is shared: it is not to be
+// written to.
+func (b *Board) Suspects() []decision.Suspect {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.suspects
 }
 
 // NextChange is the earliest moment at which a decision can change by itself; zero where none does.

@@ -138,12 +138,12 @@ func blocked(blockers []decision.Blocker) metav1.Condition {
 
 func repairing(repair *v1alpha1.NodeRepair) metav1.Condition {
 	phase := cmp.Or(repair.Status.Phase, v1alpha1.PhaseCommitted)
-	message := fmt.Sprintf("NodeRepair %s: %s", repair.Name, cmp.Or(repair.Status.Message, next(phase, repair.Spec.Action)))
+	message := fmt.Sprintf("NodeRepair %s: %s", repair.Name, cmp.Or(repair.Status.Message, nextOf(phase, repair.Spec.Action)))
 	return condition(v1alpha1.ConditionRepairing, metav1.ConditionTrue, string(phase), message)
 }
 
-// next says what happens next in a phase, where the repair itself does not.
-func next(phase v1alpha1.Phase, action v1alpha1.Action) string {
+// nextOf says what happens next in a phase, where the repair itself does not.
+func nextOf(phase v1alpha1.Phase, action v1alpha1.Action) string {
 	if action == v1alpha1.ActionReboot {
 		if said := nextOfReboot(phase); said != "" {
 			return said

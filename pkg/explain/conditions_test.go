@@ -2,9 +2,7 @@ package explain
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,9 +15,8 @@ import (
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/decision"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/diagnosis"
+	"github.com/autorepair-sh/karpenter-autorepair/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 var start = time.Date(2026, 1, 2, 10, 0, 0, 0, time.UTC)
 
@@ -304,14 +301,7 @@ var stories = map[string]story{
 func TestConditions(t *testing.T) {
 	for name, s := range stories {
 		t.Run(name, func(t *testing.T) {
-			got := render(s.tell())
-			golden := filepath.Join("testdata", name+".txt")
-			if *update {
-				require.NoError(t, os.WriteFile(golden, got, 0o600))
-			}
-			want, err := os.ReadFile(golden)
-			require.NoError(t, err, "run the test with -update")
-			require.Equal(t, string(want), string(got))
+			golden.Require(t, filepath.Join("testdata", name+".txt"), string(render(s.tell())))
 		})
 	}
 }

@@ -140,7 +140,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "Three hung-task reports within ten minutes",
 		Explanation: "Tasks hang in the kernel and do not come back.",
-		Remedy:      "Replace the node; if it recurs look at the storage driver or kernel version that the hung tasks name.",
+		Remedy:      "Let the node be replaced; if it recurs, look at the storage driver or kernel version that the hung tasks name.",
 		Threshold:   "three reports in ten minutes: our own choice",
 	},
 	{
@@ -167,7 +167,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "watchdog: BUG: soft lockup - CPU#3 stuck for 22s! [kworker/3:1:1234]",
 		Explanation: "A processor was stuck in the kernel for many seconds.",
-		Remedy:      "Once is often a noisy neighbour or an overloaded node; many times mean a bad driver or bad hardware.",
+		Remedy:      "Once is often a noisy neighbour or an overloaded node; many times mean a bad driver or bad hardware, so let the node be replaced.",
 		Threshold:   "kernel.watchdog_thresh; three in ten minutes: our own choice",
 	},
 	{
@@ -181,7 +181,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "NMI watchdog: Watchdog detected hard LOCKUP on cpu 3",
 		Explanation: "The kernel reports an RCU stall or a hard lockup.",
-		Remedy:      "Many of them mean a bad driver or bad hardware; look at the trace in the finding.",
+		Remedy:      "Look at the trace in the finding; many of them mean a bad driver or bad hardware, so let the node be replaced.",
 		Threshold:   "the kernel's own watchdogs; three in ten minutes: our own choice",
 	},
 	{
@@ -194,7 +194,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "{1}[Hardware Error]: event severity: fatal",
 		Explanation: "The hardware reported an error that it cannot correct.",
-		Remedy:      "The instance is broken; replacing the node moves it to other hardware.",
+		Remedy:      "Let the node be replaced, which moves the work to other hardware; tell the provider of the hardware if the same host comes back.",
 		Threshold:   "severity of the CPER or machine check record",
 	},
 	{
@@ -207,7 +207,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionNone,
 		Sample:      "{2}[Hardware Error]: event severity: recoverable",
 		Explanation: "The hardware reported an error that software could contain.",
-		Remedy:      "Watch it; many on one node mean that the hardware is failing.",
+		Remedy:      "Watch it; many on one node mean that the hardware is failing, and asking for a repair (autorepair.sh/repair) moves the work away.",
 		Threshold:   "severity of the CPER or machine check record",
 	},
 	{
@@ -220,7 +220,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionNone,
 		Sample:      "{3}[Hardware Error]: event severity: corrected",
 		Explanation: "The hardware corrected an error by itself.",
-		Remedy:      "Nothing; a rising count means that memory is wearing out.",
+		Remedy:      "Nothing at once; a rising count means that memory is wearing out, so plan to replace the node.",
 		Threshold:   "severity of the CPER or machine check record",
 	},
 	{
@@ -246,7 +246,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "The node condition CperHardwareErrorFatal is True",
 		Explanation: "node-problem-detector saw a fatal hardware error record.",
-		Remedy:      "The instance is broken; replacing the node moves it to other hardware.",
+		Remedy:      "Let the node be replaced, which moves the work to other hardware; tell the provider of the hardware if the same host comes back.",
 		Threshold:   "node-problem-detector, its condition of the same name",
 	},
 	{
@@ -389,7 +389,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "eth1 is up and has no carrier",
 		Explanation: "A network card is up but has lost its carrier.",
-		Remedy:      "The link or the card is broken; replacing the node moves it to another.",
+		Remedy:      "See whether the provider detached the card (ip -details link, the log of the instance); a broken link needs a new node.",
 		Threshold:   "confirmed for ten seconds: our own choice",
 	},
 	{
@@ -402,7 +402,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "lo is down",
 		Explanation: "The loopback interface is missing or down; nothing on the node can talk to itself.",
-		Remedy:      "Find out who took lo down; replace the node.",
+		Remedy:      "Find out who took lo down (ip link set lo up brings it back); if nobody did, let the node be replaced.",
 		Threshold:   "confirmed for ten seconds: our own choice",
 	},
 	{
@@ -415,7 +415,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "The default route through eth0 is gone",
 		Explanation: "A default route that existed in this boot is gone.",
-		Remedy:      "Look at the CNI and the DHCP client; replace the node.",
+		Remedy:      "Look at the CNI and the DHCP client (journalctl -u systemd-networkd); let the node be replaced if the route does not come back.",
 		Threshold:   "confirmed for thirty seconds: our own choice",
 	},
 	{
@@ -506,7 +506,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionNone,
 		Sample:      "conntrack_allowance_exceeded of eth0 rose by 1200 in five minutes",
 		Explanation: "The instance exceeds its allowance of connection tracking; packets are dropped.",
-		Remedy:      "Spread the traffic or use a larger instance type.",
+		Remedy:      "Find the pods with many connections and spread them, or use a larger instance type, whose allowance is larger.",
 		Threshold:   "allowance counters of the ENA driver",
 	},
 	{
@@ -519,7 +519,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionNone,
 		Sample:      "pps_allowance_exceeded of eth0 rose by 1200 in five minutes",
 		Explanation: "The instance exceeds its allowance of packets per second; packets are dropped.",
-		Remedy:      "Spread the traffic or use a larger instance type.",
+		Remedy:      "Spread the pods that send many small packets, or use an instance type with a higher allowance.",
 		Threshold:   "allowance counters of the ENA driver",
 	},
 	{
@@ -532,7 +532,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionNone,
 		Sample:      "bw_in_allowance_exceeded of eth0 rose by 1200 in five minutes",
 		Explanation: "The instance exceeds its allowance of inbound bandwidth; packets are dropped.",
-		Remedy:      "Spread the traffic or use a larger instance type.",
+		Remedy:      "Spread the pods that receive much over more nodes, or use an instance type with more bandwidth.",
 		Threshold:   "allowance counters of the ENA driver",
 	},
 	{
@@ -545,7 +545,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionNone,
 		Sample:      "bw_out_allowance_exceeded of eth0 rose by 1200 in five minutes",
 		Explanation: "The instance exceeds its allowance of outbound bandwidth; packets are dropped.",
-		Remedy:      "Spread the traffic or use a larger instance type.",
+		Remedy:      "Spread the pods that send much over more nodes, or use an instance type with more bandwidth.",
 		Threshold:   "allowance counters of the ENA driver",
 	},
 	{
@@ -558,7 +558,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionNone,
 		Sample:      "linklocal_allowance_exceeded of eth0 rose by 1200 in five minutes",
 		Explanation: "The instance exceeds its allowance of link-local (DNS, metadata) packets; packets are dropped.",
-		Remedy:      "Spread the traffic or use a larger instance type.",
+		Remedy:      "Run NodeLocal DNSCache, and find the pods that ask DNS or the metadata service very often.",
 		Threshold:   "allowance counters of the ENA driver",
 	},
 	{
@@ -571,20 +571,20 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionNone,
 		Sample:      "unregister_netdevice: waiting for lo to become free. Usage count = 1",
 		Explanation: "The kernel waits for a network device that will not go away.",
-		Remedy:      "Once is harmless; often means a leak of references in the kernel.",
+		Remedy:      "Nothing if it happens once; if it goes on, use a newer kernel, since references leak in this one.",
 		Threshold:   "node-problem-detector",
 	},
 	{
 		Name:        ReasonFrequentUnregisterNetDevice,
 		Category:    v1alpha1.CategoryNetworking,
-		Severity:    v1alpha1.SeverityFatal,
+		Severity:    v1alpha1.SeverityWarning,
 		Sources:     []string{"node-conditions"},
 		Confirm:     Confirm{Count: 1},
 		Clears:      Clears{By: ClearsByPoll},
-		Action:      v1alpha1.ActionReplace,
+		Action:      v1alpha1.ActionNone,
 		Sample:      "The node condition FrequentUnregisterNetDevice is True",
 		Explanation: "The kernel keeps waiting for network devices that will not go away.",
-		Remedy:      "Replace the node; if it recurs use a kernel without this leak of references.",
+		Remedy:      "Drain and replace the node by hand if pods hang there; if it recurs, use a kernel without this leak of references.",
 		Threshold:   "node-problem-detector, its condition of the same name",
 	},
 	{
@@ -610,7 +610,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionNone,
 		Sample:      "rx_drops of the EFA device rdmap0s6 rose by 40",
 		Explanation: "The Elastic Fabric Adapter counts errors.",
-		Remedy:      "Look at the counters; a lasting rise means a bad adapter.",
+		Remedy:      "Look at the counters (rdma statistic show); a lasting rise means a bad adapter, and asking for a repair (autorepair.sh/repair) gives another.",
 		Threshold:   "Amazon EKS Node Monitoring Agent",
 	},
 	{
@@ -637,7 +637,7 @@ var Reasons = []Reason{
 		Action:           v1alpha1.ActionReplace,
 		Sample:           "EXT4-fs (nvme0n1p1): Remounting filesystem read-only",
 		Explanation:      "A filesystem that the node needs has become read-only; of a volume of a pod it is only a Warning.",
-		Remedy:           "The disk or the filesystem is broken; replace the node.",
+		Remedy:           "Look in the log of the kernel for the error before it; the disk or the filesystem is broken, so let the node be replaced.",
 		Threshold:        "confirmed for ten seconds: our own choice",
 	},
 	{
@@ -650,7 +650,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "The node condition ReadonlyFilesystem is True",
 		Explanation: "node-problem-detector saw a filesystem turn read-only.",
-		Remedy:      "The disk or the filesystem is broken; replace the node.",
+		Remedy:      "Look in the log of the kernel for the error before it; the disk or the filesystem is broken, so let the node be replaced.",
 		Threshold:   "node-problem-detector, its condition of the same name",
 	},
 	{
@@ -663,7 +663,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "Free extents of /var/lib/containerd average 9 blocks",
 		Explanation: "The free space of an XFS filesystem is so fragmented that files cannot be made though space is left.",
-		Remedy:      "Replace the node; give it a larger disk if it recurs.",
+		Remedy:      "Let the node be replaced; if it recurs, give the filesystem a larger disk, or find the workload that fills it to the brim.",
 		Threshold:   "Amazon EKS Node Monitoring Agent; average below 16 blocks, two looks ten minutes apart",
 	},
 	{
@@ -677,7 +677,7 @@ var Reasons = []Reason{
 		Action:           v1alpha1.ActionReplace,
 		Sample:           "XFS (nvme1n1): Log I/O Error (0x2) detected at xlog_ioend_work+0x6e/0x70 [xfs] (fs/xfs/xfs_log.c:1378).  Shutting down filesystem.",
 		Explanation:      "An XFS filesystem has shut itself down after an error; on a volume of a pod it is only a Warning.",
-		Remedy:           "The disk is broken; replace the node.",
+		Remedy:           "Look in the log of the kernel for the I/O error before it; the disk is broken, so let the node be replaced.",
 		Threshold:        "the kernel's own report",
 	},
 	{
@@ -691,7 +691,7 @@ var Reasons = []Reason{
 		Action:           v1alpha1.ActionReplace,
 		Sample:           "XFS (nvme1n1): Metadata corruption detected at xfs_agf_verify+0x1a0/0x1b0 [xfs], xfs_agf block 0x1",
 		Explanation:      "An XFS filesystem is corrupt; on a volume of a pod it is only a Warning.",
-		Remedy:           "Replace the node.",
+		Remedy:           "Let the node be replaced; for a volume of a pod, stop the pod and run xfs_repair.",
 		Threshold:        "the kernel's own report",
 	},
 	{
@@ -705,7 +705,7 @@ var Reasons = []Reason{
 		Action:           v1alpha1.ActionReplace,
 		Sample:           "EXT4-fs error (device nvme0n1p1): ext4_lookup:1785: inode #131074: comm java: deleted inode referenced: 131099",
 		Explanation:      "An ext4 filesystem is corrupt or cannot be written; on a volume of a pod it is only a Warning.",
-		Remedy:           "Replace the node.",
+		Remedy:           "Let the node be replaced; for a volume of a pod, stop the pod and run e2fsck.",
 		Threshold:        "the kernel's own report",
 	},
 	{
@@ -718,7 +718,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "nvme nvme0: Removing after probe failure status: -19",
 		Explanation: "An NVMe controller is gone.",
-		Remedy:      "The disk or its link is broken; replace the node.",
+		Remedy:      "Let the node be replaced: the disk or its link is broken, and what was on an instance disk is lost.",
 		Threshold:   "the kernel's own report",
 	},
 	{
@@ -731,7 +731,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionNone,
 		Sample:      "nvme nvme0: I/O tag 123 (107b) opcode 0x2 (I/O Cmd) QID 4 timeout, aborting req_op:READ(0) size:4096",
 		Explanation: "An NVMe disk did not answer in time.",
-		Remedy:      "Look for throttling of the volume; many mean a failing disk.",
+		Remedy:      "Look whether the volume is throttled (its IOPS and throughput limits); many on one disk mean that it is failing.",
 		Threshold:   "nvme_core.io_timeout",
 	},
 	{
@@ -746,7 +746,7 @@ var Reasons = []Reason{
 		Action:           v1alpha1.ActionReplace,
 		Sample:           "I/O error, dev nvme1n1, sector 2048 op 0x0:(READ) flags 0x80700 phys_seg 1 prio class 2",
 		Explanation:      "A disk reports read or write errors.",
-		Remedy:           "Many on a disk of the node itself mean that it is failing; replace the node.",
+		Remedy:           "Many on a disk of the node itself mean that it is failing, so let the node be replaced; of a network volume look at the volume.",
 		Threshold:        "ten in ten minutes: our own choice",
 	},
 	{
@@ -759,7 +759,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionNone,
 		Sample:      "md/raid1:md0: Disk failure on nvme1n1, disabling device.",
 		Explanation: "A disk of a RAID array has failed.",
-		Remedy:      "Replace the node before the next disk fails.",
+		Remedy:      "Ask for a repair (autorepair.sh/repair) before the next disk fails.",
 		Threshold:   "the kernel's own report",
 	},
 	{
@@ -772,7 +772,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionNone,
 		Sample:      "nfs: server 10.0.0.1 not responding, still trying",
 		Explanation: "An NFS server does not answer.",
-		Remedy:      "Look at the server; the node itself is well.",
+		Remedy:      "Look at the NFS server and the way to it; the node itself is well.",
 		Threshold:   "the kernel's own report",
 	},
 	{
@@ -785,7 +785,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionNone,
 		Sample:      "EXT4-fs warning (device nvme0n1p1): ext4_dirblock_csum_verify:404: inode #2: comm ls: No space for directory leaf checksum. Please run e2fsck -D.",
 		Explanation: "An ext4 filesystem warns of an inconsistency.",
-		Remedy:      "Check the filesystem at the next chance.",
+		Remedy:      "Check the filesystem with e2fsck at the next chance; replace the node if errors follow.",
 		Threshold:   "the kernel's own report",
 	},
 	{
@@ -811,7 +811,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionNone,
 		Sample:      "Processes waited for storage 12 seconds of the last 60",
 		Explanation: "Processes wait long for storage.",
-		Remedy:      "Look for throttling of the volume, or use a faster one.",
+		Remedy:      "Look whether the volume is throttled (its IOPS and throughput limits), or use a faster one.",
 		Threshold:   "Amazon EKS Node Monitoring Agent",
 	},
 	{
@@ -824,7 +824,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionNone,
 		Sample:      "StartContainer from runtime service failed err=\"rpc error: code = Unknown desc = failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: error mounting \\\"/var/lib/kubelet/pods/c02d9022-7bc8-4df0-b899-f315edce7112/etc-hosts\\\" to rootfs at \\\"/etc/hosts\\\": mount src: no such file or directory: unknown\" containerID=\"4f\"",
 		Explanation: "The kubelet cannot mount /etc/hosts into a container.",
-		Remedy:      "Look for a remounted kubelet directory.",
+		Remedy:      "Look whether user data or another program remounts the directory of the kubelet (/var/lib/kubelet/pods).",
 		Threshold:   "Amazon EKS Node Monitoring Agent",
 	},
 	{
@@ -850,7 +850,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "The CRI endpoint /run/containerd/containerd.sock does not answer",
 		Explanation: "The container runtime does not answer, or says that it is not ready.",
-		Remedy:      "Look at the log of containerd; replace the node.",
+		Remedy:      "Look at its log (journalctl -u containerd); let the node be replaced if a restart of containerd does not help.",
 		Threshold:   "confirmed for one minute: our own choice",
 	},
 	{
@@ -864,7 +864,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "RunPodSandbox from runtime service failed err=\"rpc error: code = Unavailable desc = connection error: desc = \\\"transport: Error while dialing: dial unix /run/containerd/containerd.sock: connect: connection refused\\\"\"",
 		Explanation: "The container runtime cannot make sandboxes or containers.",
-		Remedy:      "Look at the log of containerd; replace the node if all sandboxes fail.",
+		Remedy:      "Look at the log of containerd for the cause: image, CNI or storage; let the node be replaced if all sandboxes fail.",
 		Threshold:   "five in five minutes: our own choice",
 	},
 	{
@@ -878,7 +878,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "containerd.service: Scheduled restart job, restart counter is at 5.",
 		Explanation: "The container runtime restarts again and again.",
-		Remedy:      "Look at its log (journalctl -u containerd).",
+		Remedy:      "Look at its log (journalctl -u containerd) for why it ends.",
 		Threshold:   "five in twenty minutes: node-problem-detector",
 	},
 	{
@@ -892,7 +892,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "kubelet.service: Scheduled restart job, restart counter is at 5.",
 		Explanation: "The kubelet restarts again and again.",
-		Remedy:      "Look at its log (journalctl -u kubelet).",
+		Remedy:      "Look at its log (journalctl -u kubelet) for why it ends: often its configuration, or memory.",
 		Threshold:   "five in twenty minutes: node-problem-detector",
 	},
 	{
@@ -918,7 +918,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "The node condition FrequentKubeletRestart is True",
 		Explanation: "node-problem-detector saw the kubelet restart again and again.",
-		Remedy:      "Look at its log (journalctl -u kubelet).",
+		Remedy:      "Look at its log (journalctl -u kubelet) for why it ends.",
 		Threshold:   "node-problem-detector, its condition of the same name",
 	},
 	{
@@ -931,7 +931,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "The node condition FrequentContainerdRestart is True",
 		Explanation: "node-problem-detector saw containerd restart again and again.",
-		Remedy:      "Look at its log (journalctl -u containerd).",
+		Remedy:      "Look at its log (journalctl -u containerd) for why it ends.",
 		Threshold:   "node-problem-detector, its condition of the same name",
 	},
 	{
@@ -944,7 +944,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "The node condition FrequentDockerRestart is True",
 		Explanation: "node-problem-detector saw Docker restart again and again.",
-		Remedy:      "Look at its log (journalctl -u docker).",
+		Remedy:      "Look at its log (journalctl -u docker) for why it ends.",
 		Threshold:   "node-problem-detector, its condition of the same name",
 	},
 	{
@@ -957,7 +957,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "The node condition ContainerRuntimeUnhealthy is True",
 		Explanation: "node-problem-detector found the container runtime unhealthy.",
-		Remedy:      "Look at the log of the container runtime.",
+		Remedy:      "Look at the log of the container runtime (journalctl -u containerd, or crictl info).",
 		Threshold:   "node-problem-detector, its condition of the same name",
 	},
 	{
@@ -981,7 +981,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "The Node's condition Ready is Unknown",
 		Explanation: "The kubelet has stopped reporting.",
-		Remedy:      "See whether the instance runs and can reach the API server.",
+		Remedy:      "See whether the instance runs, and whether it can reach the API server (route, security group, kubelet).",
 		Threshold:   "Kubernetes, the Node's Ready condition is Unknown (node-monitor-grace-period)",
 	},
 	{
@@ -1018,7 +1018,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "http://127.0.0.1:10248/healthz does not answer",
 		Explanation: "The kubelet's own health check fails.",
-		Remedy:      "Look at its log (journalctl -u kubelet).",
+		Remedy:      "Look at its log (journalctl -u kubelet) and ask it yourself (curl 127.0.0.1:10248/healthz).",
 		Threshold:   "confirmed for one minute: our own choice",
 	},
 	{
@@ -1075,7 +1075,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "NVRM: Xid (PCI:0000:01:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus.",
 		Explanation: "The NVIDIA driver reports an error that the GPU does not survive.",
-		Remedy:      "Replace the node; tell the provider of the hardware if it recurs.",
+		Remedy:      "Let the node be replaced; look the number up in the XID catalogue of NVIDIA, and tell the provider of the hardware if it recurs.",
 		Threshold:   "NVIDIA XID catalogue",
 	},
 	{
@@ -1090,7 +1090,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionNone,
 		Sample:      "NVRM: Xid (PCI:0000:65:00): 13, pid=2471, name=python3, Graphics SM Warp Exception on (GPC 1, TPC 0, SM 1): Out Of Range Address",
 		Explanation: "The NVIDIA driver reports an event that a program or a passing fault explains.",
-		Remedy:      "Look at the program that used the GPU.",
+		Remedy:      "Look the number up in the XID catalogue of NVIDIA, and look at the program that used the GPU.",
 		Threshold:   "NVIDIA XID catalogue",
 	},
 	{
@@ -1105,7 +1105,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "nvidia-nvswitch3: SXid (PCI:0000:c1:00.0): 20034, Fatal, Link 30 LTSSM Fault Up",
 		Explanation: "The NVSwitch reports a fatal error.",
-		Remedy:      "Replace the node.",
+		Remedy:      "Let the node be replaced; look at the log of the fabric manager for the link or switch.",
 		Threshold:   "the class that the line itself names",
 	},
 	{
@@ -1120,7 +1120,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionNone,
 		Sample:      "nvidia-nvswitch3: SXid (PCI:0000:c1:00.0): 28006, Non-fatal, Link 46 MC TS crumbstore MCTO (First)",
 		Explanation: "The NVSwitch reports an error that it survives.",
-		Remedy:      "Watch it; many mean a failing link.",
+		Remedy:      "Watch it; many on one switch mean a failing link, and asking for a repair (autorepair.sh/repair) gives another node.",
 		Threshold:   "the class that the line itself names",
 	},
 	{
@@ -1133,7 +1133,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "GPU-0 counts 2 uncorrected volatile ECC errors",
 		Explanation: "The GPU's memory holds an error that cannot be corrected.",
-		Remedy:      "Replace the node.",
+		Remedy:      "Let the node be replaced; results that were computed since the time in the finding may be wrong.",
 		Threshold:   "Amazon EKS Node Monitoring Agent",
 	},
 	{
@@ -1146,7 +1146,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "NVLink 3 of GPU-0 is inactive",
 		Explanation: "A link between GPUs is down.",
-		Remedy:      "Replace the node.",
+		Remedy:      "Let the node be replaced; jobs over several GPUs of this node hang or slow down (nvidia-smi nvlink --status).",
 		Threshold:   "Amazon EKS Node Monitoring Agent",
 	},
 	{
@@ -1159,7 +1159,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "The fabric state of GPU-0 is completed with status NVML_ERROR_UNKNOWN",
 		Explanation: "The GPU could not join the fabric.",
-		Remedy:      "Look at the fabric manager; replace the node.",
+		Remedy:      "Look at the log of the fabric manager (journalctl -u nvidia-fabricmanager) and whether its version is that of the driver; else let the node be replaced.",
 		Threshold:   "Amazon EKS Node Monitoring Agent",
 	},
 	{
@@ -1172,7 +1172,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "Row remapping of GPU-0 has failed",
 		Explanation: "The GPU has no spare rows left for its broken memory.",
-		Remedy:      "Replace the node.",
+		Remedy:      "Let the node be replaced, and tell the provider of the hardware: this GPU has to be exchanged.",
 		Threshold:   "NVML, row remapping failure",
 	},
 	{
@@ -1185,7 +1185,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "8 NVIDIA devices are on the PCI bus and the driver sees 7",
 		Explanation: "The driver sees fewer GPUs than the machine holds.",
-		Remedy:      "Replace the node.",
+		Remedy:      "Let the node be replaced; a GPU has fallen off the bus, or its driver did not take it (dmesg, nvidia-smi).",
 		Threshold:   "Amazon EKS Node Monitoring Agent",
 	},
 	{
@@ -1211,7 +1211,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionNone,
 		Sample:      "GPU-0 counts 1500 PCIe replays",
 		Explanation: "The GPU's link to the processor repeats transmissions.",
-		Remedy:      "Watch it; many mean a failing link.",
+		Remedy:      "Watch it (nvidia-smi -q, Replays); many mean a failing link, and asking for a repair (autorepair.sh/repair) gives another node.",
 		Threshold:   "Amazon EKS Node Monitoring Agent",
 	},
 	{
@@ -1224,7 +1224,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionNone,
 		Sample:      "GPU-0 slows down because of power",
 		Explanation: "The GPU lowers its clock because of power.",
-		Remedy:      "Tell the provider of the hardware if it lasts.",
+		Remedy:      "Jobs there run slower; tell the provider of the hardware if it lasts, and ask for a repair (autorepair.sh/repair).",
 		Threshold:   "Amazon EKS Node Monitoring Agent",
 	},
 	{
@@ -1237,7 +1237,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionNone,
 		Sample:      "GPU-0 slows down because of heat",
 		Explanation: "The GPU lowers its clock because of heat.",
-		Remedy:      "Tell the provider of the hardware if it lasts.",
+		Remedy:      "Jobs there run slower; tell the provider of the hardware if it lasts, and ask for a repair (autorepair.sh/repair).",
 		Threshold:   "Amazon EKS Node Monitoring Agent",
 	},
 	{
@@ -1250,7 +1250,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "neuron: 2024-05-14T09:12:44Z NEURON_HW_ERR=SRAM_UNCORRECTABLE_ERROR instance-id=i-0123456789abcdef0 hostname=ip-10-0-1-17 nd-id=0 nc-id=0 serial-num=0a1b2c3d4e5f6071 action=TERMINATE_INSTANCE",
 		Explanation: "The Neuron device's on-chip memory has an error that cannot be corrected.",
-		Remedy:      "Replace the node.",
+		Remedy:      "Let the node be replaced; results that were computed since the time in the finding may be wrong.",
 		Threshold:   "Amazon EKS Node Monitoring Agent",
 	},
 	{
@@ -1263,7 +1263,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "neuron: 2024-05-14T09:12:44Z NEURON_HW_ERR=HBM_UNCORRECTABLE_ERROR instance-id=i-0123456789abcdef0 hostname=ip-10-0-1-17 nd-id=3 nc-id=0 serial-num=0a1b2c3d4e5f6071 action=TERMINATE_INSTANCE",
 		Explanation: "The Neuron device's high bandwidth memory has an error that cannot be corrected.",
-		Remedy:      "Replace the node.",
+		Remedy:      "Let the node be replaced; results that were computed since the time in the finding may be wrong.",
 		Threshold:   "Amazon EKS Node Monitoring Agent",
 	},
 	{
@@ -1276,7 +1276,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "neuron: 2024-05-14T09:12:44Z NEURON_HW_ERR=NC_UNCORRECTABLE_ERROR instance-id=i-0123456789abcdef0 hostname=ip-10-0-1-17 nd-id=7 nc-id=0 serial-num=0a1b2c3d4e5f6071 action=TERMINATE_INSTANCE",
 		Explanation: "The Neuron device's compute engine memory has an error that cannot be corrected.",
-		Remedy:      "Replace the node.",
+		Remedy:      "Let the node be replaced; results that were computed since the time in the finding may be wrong.",
 		Threshold:   "Amazon EKS Node Monitoring Agent",
 	},
 	{
@@ -1289,7 +1289,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "neuron: 2024-05-14T09:12:44Z NEURON_HW_ERR=DMA_ERROR instance-id=i-0123456789abcdef0 hostname=ip-10-0-1-17 nd-id=11 nc-id=0 serial-num=0a1b2c3d4e5f6071 action=TERMINATE_INSTANCE",
 		Explanation: "The Neuron device's DMA engine has an error that cannot be corrected.",
-		Remedy:      "Replace the node.",
+		Remedy:      "Let the node be replaced; restart the job that used the device.",
 		Threshold:   "Amazon EKS Node Monitoring Agent",
 	},
 	{
@@ -1302,7 +1302,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "amdgpu 0000:03:00.0: amdgpu: uncorrectable hardware error(ERREVENT_ATHUB_INTERRUPT) detected!",
 		Explanation: "The AMD GPU reports an error that cannot be corrected.",
-		Remedy:      "Replace the node.",
+		Remedy:      "Let the node be replaced; results that were computed since the time in the finding may be wrong.",
 		Threshold:   "the driver's own report",
 	},
 	{
@@ -1315,7 +1315,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionNone,
 		Sample:      "amdgpu 0000:0b:00.0: amdgpu: GPU reset begin!",
 		Explanation: "The AMD GPU was reset.",
-		Remedy:      "Look at the program that used the GPU.",
+		Remedy:      "Look at the program that used the GPU, and restart it; many resets mean a failing GPU.",
 		Threshold:   "the driver's own report",
 	},
 	{
@@ -1328,7 +1328,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionNone,
 		Sample:      "The NodeClaim launched 10 minutes ago and its node has not registered",
 		Explanation: "The instance runs and has not joined the cluster.",
-		Remedy:      "Look at its console output; Karpenter ends it after its own timeout.",
+		Remedy:      "Look at its console output (user data, network, node role); Karpenter ends it after its own timeout.",
 		Threshold:   "ten minutes after launch: our own choice",
 	},
 	{
@@ -1341,7 +1341,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "The instance status of i-0123456789abcdef0 is impaired",
 		Explanation: "The provider's check of the instance fails.",
-		Remedy:      "Replace the node.",
+		Remedy:      "Let the node be replaced; look at its console output if it recurs with the same image.",
 		Threshold:   "EC2 instance status; confirmed for two minutes: our own choice",
 	},
 	{
@@ -1354,7 +1354,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "The system status of i-0123456789abcdef0 is impaired",
 		Explanation: "The provider's check of the hardware under the instance fails.",
-		Remedy:      "Replace the node.",
+		Remedy:      "Let the node be replaced, which moves the work to another host.",
 		Threshold:   "EC2 instance status; confirmed for two minutes: our own choice",
 	},
 	{
@@ -1367,7 +1367,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "The attached EBS status of i-0123456789abcdef0 is impaired",
 		Explanation: "The provider's check of an attached volume fails.",
-		Remedy:      "See whether the volume or the instance is impaired.",
+		Remedy:      "See in the console of the provider whether the volume or the instance is impaired; for the root volume let the node be replaced.",
 		Threshold:   "EC2 instance status; confirmed for two minutes: our own choice",
 	},
 	{
@@ -1380,7 +1380,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "The event instance-stop of i-0123456789abcdef0 is due on 2026-01-01",
 		Explanation: "The provider will stop or restart the instance.",
-		Remedy:      "Replace the node before the date in the finding.",
+		Remedy:      "Ask for a repair (autorepair.sh/repair) at a time that suits you, before the date in the finding.",
 		Threshold:   "EC2 instance status; confirmed for two minutes: our own choice",
 	},
 	{
@@ -1392,7 +1392,7 @@ var Reasons = []Reason{
 		Action:      v1alpha1.ActionReplace,
 		Sample:      "The Node has the annotation autorepair.sh/repair: Replace",
 		Explanation: "A person asked for the repair of this node.",
-		Remedy:      "Remove the annotation autorepair.sh/repair to take the request back.",
+		Remedy:      "Nothing; to take the request back, remove the annotation autorepair.sh/repair from the Node.",
 		Threshold:   "none: a request is not measured",
 	},
 	{

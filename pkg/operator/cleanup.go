@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/cleanup"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/scheme"
 )
@@ -43,7 +44,7 @@ func Cleanup(ctx context.Context, options Options, grace time.Duration, version 
 	}
 	ctx = log.IntoContext(ctx, log.Log)
 	cleaner := &cleanup.Cleaner{
-		Client: kubeClient, Clock: clock.RealClock{}, Lease: client.ObjectKey{Namespace: namespace, Name: LeaseName}, Grace: grace,
+		Client: kubeClient, Clock: clock.RealClock{}, Lease: client.ObjectKey{Namespace: namespace, Name: v1alpha1.LeaseName}, Grace: grace,
 	}
 	if err := cleaner.Run(ctx); err != nil {
 		return fmt.Errorf("cleaning up, %w", err)

@@ -22,6 +22,7 @@ import (
 	crmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/detector/cluster"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/metrics"
@@ -117,7 +118,7 @@ func newManager(config *rest.Config, options Options) (manager.Manager, error) {
 		Metrics:                       metricsserver.Options{BindAddress: "0"}, // it would serve Karpenter's series too
 		HealthProbeBindAddress:        options.HealthProbeBindAddress,
 		LeaderElection:                options.LeaderElect,
-		LeaderElectionID:              LeaseName,
+		LeaderElectionID:              v1alpha1.LeaseName,
 		LeaderElectionNamespace:       options.LeaderElectionNamespace,
 		LeaderElectionConfig:          leaderConfig,
 		LeaderElectionReleaseOnCancel: true,
@@ -147,16 +148,5 @@ func addServers(m manager.Manager, options Options, series *metrics.Metrics) err
 	if err := m.AddReadyzCheck("cache", synced); err != nil {
 		return fmt.Errorf("adding the readiness check, %w", err)
 	}
-	if options.MetricsBindAddress == "0" {
-		return nil
-	}
-	mux := http.NewServeMux()
-	mux.Handle("/metrics", series.Handler(crmetrics.Registry))
-	server := &manager.Server{Name: "metrics", Server: &http.Server{
-		Addr: options.MetricsBindAddress, Handler: mux, ReadHeaderTimeout: 10 * time.Second,
-	}}
-	if err := m.Add(server); err != nil {
-		return fmt.Errorf("adding the metrics endpoint, %w", err)
-	}
-	return nil
+	return addMetrics(m, options, series.Handler(crmetrics.Registry))
 }

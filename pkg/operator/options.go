@@ -2,17 +2,15 @@
 package operator
 
 import (
+	"errors"
 	"fmt"
 
-	"github.com/Masterminds/semver/v3"
 	"github.com/spf13/pflag"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/snapshot"
 )
-
-// LeaseName is the lease of our leader election; Karpenter has its own.
-const LeaseName = "autorepair-controller"
 
 // Options are the controller's flags.
 type Options struct {
@@ -20,6 +18,8 @@ type Options struct {
 	LeaderElect             bool
 	LeaderElectionNamespace string
 	MetricsBindAddress      string
+	MetricsSecure           bool
+	MetricsCertDir          string
 	HealthProbeBindAddress  string
 	KubeAPIQPS              float32
 	KubeAPIBurst            int
@@ -34,9 +34,11 @@ type Options struct {
 // AddFlags binds the flags, with their defaults.
 func (o *Options) AddFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.Kubeconfig, "kubeconfig", "", "kubeconfig of the cluster; empty for KUBECONFIG, the service account of the pod, or ~/.kube/config")
-	flags.BoolVar(&o.LeaderElect, "leader-elect", true, "let one replica act at a time, by the lease "+LeaseName)
+	flags.BoolVar(&o.LeaderElect, "leader-elect", true, "let one replica act at a time, by the lease "+v1alpha1.LeaseName)
 	flags.StringVar(&o.LeaderElectionNamespace, "leader-election-namespace", "", "namespace of the lease; empty for the namespace of the pod (required outside of a cluster)")
 	flags.StringVar(&o.MetricsBindAddress, "metrics-bind-address", ":8080", "address of the metrics endpoint, 0 for none")
+	flags.BoolVar(&o.MetricsSecure, "metrics-secure", true, "serve metrics over TLS, to those alone whose token the API server knows and whom RBAC lets get the path /metrics; false: over HTTP to everybody")
+	flags.StringVar(&o.MetricsCertDir, "metrics-cert-dir", "", "folder with tls.crt and tls.key for the metrics endpoint, taken in again when they change; empty for a certificate made at the start")
 	flags.StringVar(&o.HealthProbeBindAddress, "health-probe-bind-address", ":8081", "address of /healthz and /readyz, 0 for none")
 	flags.Float32Var(&o.KubeAPIQPS, "kube-api-qps", 200, "requests per second to the API server")
 	flags.IntVar(&o.KubeAPIBurst, "kube-api-burst", 400, "requests to the API server at once")
@@ -59,24 +61,19 @@ func (o *Options) Validate() error {
 	if o.KubeAPIQPS <= 0 || o.KubeAPIBurst <= 0 {
 		return fmt.Errorf("--kube-api-qps=%v and --kube-api-burst=%d must be above 0: leave them out for the defaults", o.KubeAPIQPS, o.KubeAPIBurst)
 	}
-	if o.KarpenterVersion != "" {
-		if _, err := semver.NewVersion(o.KarpenterVersion); err != nil {
-			return fmt.Errorf("--karpenter-version=%q is not a version: write for example 1.15.0", o.KarpenterVersion)
-		}
+	if o.MetricsCertDir != "" && !o.MetricsSecure {
+		return errors.New("--metrics-cert-dir is of no use with --metrics-secure=false: leave one of them out")
 	}
-	switch o.KarpenterNodeRepair {
-	case "true", "false", "auto":
-		return nil
-	default:
-		return fmt.Errorf("--karpenter-node-repair=%q: write true, false or auto", o.KarpenterNodeRepair)
-	}
+	_, err := o.readOverrides()
+	return err
 }
 
-// karpenterOverrides are what the flags say about Karpenter.
+func (o *Options) readOverrides() (snapshot.Overrides, error) {
+	return snapshot.ReadOverrides(o.KarpenterVersion, o.KarpenterNodeRepair, o.RebootProviders) //nolint:wrapcheck // says all there is to say
+}
+
+// karpenterOverrides are what the flags say about Karpenter, once Validate has found nothing against them.
 func (o *Options) karpenterOverrides() snapshot.Overrides {
-	overrides := snapshot.Overrides{Version: o.KarpenterVersion, RebootProviders: o.RebootProviders}
-	if o.KarpenterNodeRepair != "auto" {
-		overrides.OwnRepair = new(o.KarpenterNodeRepair == "true")
-	}
+	overrides, _ := o.readOverrides()
 	return overrides
 }

@@ -45,6 +45,8 @@ type Executor struct {
 	Snapshot Snapshot
 	// Karpenter tells what is known of the Karpenter beside us.
 	Karpenter func() decision.Karpenter
+	// Written, if there is one, hears of each write of a status that has landed.
+	Written func(before, after *v1alpha1.NodeRepair)
 
 	launching  launching
 	refills    refills
@@ -123,7 +125,10 @@ func (e *Executor) write(ctx context.Context, before, after *v1alpha1.NodeRepair
 	if err := e.Client.Status().Patch(ctx, after, patch); err != nil {
 		return fmt.Errorf("writing the status of the noderepair, %w", err)
 	}
-	e.tell(before, after)
+	if e.Written != nil {
+		e.Written(before, after)
+	}
+	e.tell(ctx, before, after)
 	return nil
 }
 

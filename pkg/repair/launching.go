@@ -16,29 +16,40 @@ import (
 
 // launching bounds how many replacements are unlaunched at once: each stalls Karpenter for the whole cluster.
 type launching struct {
-	mu sync.Mutex
-	// made are replacements that the cache may not show yet, and when they were made.
+	mu sync.Mutex // guards what follows, and is never held while something is written: a write that hangs is one repair's own
+	// made are replacements that the cache may not show yet, and when they were made; zero while they are being made.
 	made map[string]time.Time
 }
 
 // create makes the NodeClaim, or finds that an earlier try has; false where too many are unlaunched already.
 func (l *launching) create(ctx context.Context, kubeClient client.Client, clk clock.PassiveClock, claim *karpv1.NodeClaim, limit int32) (bool, error) {
+	name := claim.Name
+	if free, err := l.take(ctx, kubeClient, clk, name, limit); err != nil || !free {
+		return false, err
+	}
+	err := kubeClient.Create(ctx, claim)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		delete(l.made, name)
+		return false, err //nolint:wrapcheck // the caller says it
+	}
+	l.made[name] = clk.Now()
+	return true, nil
+}
+
+// take keeps a place for the NodeClaim, where there is one.
+func (l *launching) take(ctx context.Context, kubeClient client.Client, clk clock.PassiveClock, name string, limit int32) (bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	unlaunched, err := l.count(ctx, kubeClient, clk)
-	if err != nil {
+	if err != nil || unlaunched >= int(limit) {
 		return false, err
-	}
-	if unlaunched >= int(limit) {
-		return false, nil
-	}
-	if err := kubeClient.Create(ctx, claim); err != nil && !apierrors.IsAlreadyExists(err) {
-		return false, err //nolint:wrapcheck // the caller says it
 	}
 	if l.made == nil {
 		l.made = map[string]time.Time{}
 	}
-	l.made[claim.Name] = clk.Now()
+	l.made[name] = time.Time{}
 	return true, nil
 }
 
@@ -48,19 +59,20 @@ func (l *launching) count(ctx context.Context, kubeClient client.Client, clk clo
 	if err := kubeClient.List(ctx, ours, client.HasLabels{v1alpha1.NodeRepairLabel}, client.UnsafeDisableDeepCopy); err != nil {
 		return 0, fmt.Errorf("listing replacements, %w", err)
 	}
-	unlaunched := 0
+	unlaunched, shown := 0, map[string]bool{}
 	for i := range ours.Items {
-		delete(l.made, ours.Items[i].Name)
+		shown[ours.Items[i].Name] = true
 		if ours.Items[i].DeletionTimestamp.IsZero() && !launched(&ours.Items[i]) {
 			unlaunched++
 		}
 	}
 	for name, at := range l.made {
-		if clk.Since(at) >= appearsWithin {
+		switch {
+		case !at.IsZero() && (shown[name] || clk.Since(at) >= appearsWithin):
 			delete(l.made, name)
-			continue
+		case !shown[name]:
+			unlaunched++
 		}
-		unlaunched++
 	}
 	return unlaunched, nil
 }

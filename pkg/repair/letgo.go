@@ -67,6 +67,19 @@ func (e *Executor) settleReplacement(ctx context.Context, repair *v1alpha1.NodeR
 	return nil
 }
 
+// WithdrawLate deletes a replacement that its repair, which has ended, knows nothing of; false where pods have come to it.
+func (e *Executor) WithdrawLate(ctx context.Context, claim *karpv1.NodeClaim) (bool, error) {
+	used, err := e.used(ctx, claim.Status.NodeName)
+	if err != nil || used {
+		return false, err
+	}
+	uid := claim.UID
+	if err := e.Client.Delete(ctx, claim, client.Preconditions{UID: &uid}); client.IgnoreNotFound(err) != nil {
+		return false, fmt.Errorf("withdrawing a late replacement, %w", err)
+	}
+	return true, nil
+}
+
 // dropRequest removes a person's request for this repair from the NodeClaim.
 func (e *Executor) dropRequest(ctx context.Context, repair *v1alpha1.NodeRepair) error {
 	claim, err := nodeClaim(ctx, e.Client, repair)

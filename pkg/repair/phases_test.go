@@ -11,7 +11,7 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/tools/events"
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
@@ -276,21 +276,27 @@ func TestAPhaseOfANewerVersionIsLeftAloneWithAnError(t *testing.T) {
 	require.Equal(t, v1alpha1.Phase("Tomorrow"), w.repair().Status.Phase)
 }
 
-func TestEachTurnIsToldOnceOnTheNodeClaim(t *testing.T) {
+func TestEachTurnIsToldOnceToWhoeverItConcerns(t *testing.T) {
 	w := newWorld(t)
 	e := w.executor(w.api)
-	recorder := events.NewFakeRecorder(100)
-	e.Recorder = recorder
+	told := &teller{}
+	e.Recorder = told
+	var written []v1alpha1.Phase
+	e.Written = func(_, after *v1alpha1.NodeRepair) { written = append(written, after.Status.Phase) }
 	w.runs(e)
-	close(recorder.Events)
-	told := []string{}
-	for line := range recorder.Events {
-		told = append(told, line)
-	}
-	require.Len(t, told, 4, "%v", told) // the drain is told on the Node too
-	for i, turn := range []string{"RepairProvisioning", "RepairTerminating", "RepairTerminating", "RepairSucceeded"} {
-		require.Contains(t, told[i], turn)
-	}
+	require.Equal(t, []string{
+		"RepairStarted on Node", "RepairStarted on NodePool", "RepairProvisioning on NodeClaim", "RepairWaiting on NodeClaim",
+		"RepairTerminating on NodeClaim", "RepairTerminating on Node", "RepairVerifying on NodeClaim",
+		"RepairSucceeded on NodeClaim", "RepairSucceeded on NodePool",
+	}, told.lines)
+	require.Equal(t, v1alpha1.PhaseSucceeded, written[len(written)-1])
+}
+
+// teller writes down what is told of which kind of object.
+type teller struct{ lines []string }
+
+func (t *teller) Eventf(regarding, _ runtime.Object, _, reason, _, _ string, _ ...any) {
+	t.lines = append(t.lines, reason+" on "+regarding.GetObjectKind().GroupVersionKind().Kind)
 }
 
 func TestANodeGoesWhenTheLaunchesOfOthersAreDone(t *testing.T) {

@@ -48,7 +48,7 @@ func (e *Executor) provision(ctx context.Context, repair *v1alpha1.NodeRepair) (
 	}
 	now := e.Clock.Now()
 	if !claim.StatusConditions().Get(karpv1.ConditionTypeLaunched).IsTrue() {
-		limit := duration(repair.Spec.Replacement.LaunchTimeout, 90*time.Second)
+		limit := repair.Spec.Replacement.LaunchWithin()
 		deadline := madeAt(r, claim).Add(limit)
 		if now.Before(deadline) {
 			repair.Status.Message = fmt.Sprintf("waiting for NodeClaim %s to launch, until %s", claim.Name, stamp(deadline))
@@ -222,13 +222,6 @@ func (e *Executor) attemptFailed(repair *v1alpha1.NodeRepair, r *v1alpha1.Replac
 	repair.Status.NextAttemptAt = lo.ToPtr(metav1.NewTime(now.Add(pause)))
 	e.setCondition(repair, v1alpha1.RepairConditionProvisioned, metav1.ConditionFalse, "AttemptFailed", truncate(fmt.Sprintf("replacement %s: %s", r.NodeClaim, why)))
 	return to(repair, v1alpha1.PhaseProvisioning, truncate(fmt.Sprintf("replacement %s failed: %s; the next attempt is at %s", r.NodeClaim, why, stamp(now.Add(pause)))))
-}
-
-func duration(d *metav1.Duration, otherwise time.Duration) time.Duration {
-	if d == nil {
-		return otherwise
-	}
-	return d.Duration
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

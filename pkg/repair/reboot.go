@@ -88,10 +88,11 @@ func (e *Executor) waitToReboot(ctx context.Context, repair *v1alpha1.NodeRepair
 	if stop, err := e.stopped(ctx, repair); err != nil || stop {
 		return through, err
 	}
-	if free, p, err := e.mayGo(ctx, repair); err != nil || !free {
+	claim, p, err := e.mayGo(ctx, repair)
+	if err != nil || claim == nil {
 		return p, err
 	}
-	return e.requestReboot(ctx, repair)
+	return e.requestReboot(ctx, repair, claim)
 }
 
 func (e *Executor) read(ctx context.Context, reader client.Reader, repair *v1alpha1.NodeRepair) (*karpv1.NodeClaim, *corev1.Node, error) {
@@ -104,9 +105,9 @@ func (e *Executor) read(ctx context.Context, reader client.Reader, repair *v1alp
 }
 
 // requestReboot asks as Karpenter's own repair does (commitReboot of v1.15.0's disruption/repair.go): the bound of the
-// drain in an annotation, then the condition. Both are written against the version that was read.
-func (e *Executor) requestReboot(ctx context.Context, repair *v1alpha1.NodeRepair) (progress, error) {
-	claim, n, err := e.read(ctx, e.Reader, repair)
+// drain in an annotation, then the condition. Both are written against the version that was there before the last look.
+func (e *Executor) requestReboot(ctx context.Context, repair *v1alpha1.NodeRepair, claim *karpv1.NodeClaim) (progress, error) {
+	n, err := node(ctx, e.Reader, repair.Spec.NodeName)
 	if err != nil || e.rebootBegan(repair, claim, n) || e.taken(repair, claim, n) {
 		return through, err
 	}
@@ -245,7 +246,7 @@ func (e *Executor) comesBack(ctx context.Context, repair *v1alpha1.NodeRepair, c
 	if n != nil && claim.StatusConditions(status.WithObservedOnly()).Get(karpv1.ConditionTypeInitialized).IsTrue() && n.Labels[karpv1.NodeInitializedLabelKey] == "true" {
 		return to(repair, v1alpha1.PhaseReleasing, "the node has rebooted and is Initialized again"), nil
 	}
-	deadline := e.since(repair, v1alpha1.RepairConditionRebooted).Add(duration(repair.Spec.Replacement.InitializeTimeout, 15*time.Minute))
+	deadline := e.since(repair, v1alpha1.RepairConditionRebooted).Add(repair.Spec.Replacement.InitializeWithin())
 	if left := deadline.Sub(e.Clock.Now()); left > 0 {
 		repair.Status.Message = fmt.Sprintf("the node has rebooted; waiting for it to be Initialized again, until %s", stamp(deadline))
 		return wait(min(left, lookAgain)), nil

@@ -52,7 +52,7 @@ func (e *Executor) releaseRebooted(ctx context.Context, repair *v1alpha1.NodeRep
 		return progress{}, err
 	}
 	e.setCondition(repair, v1alpha1.RepairConditionReleased, metav1.ConditionTrue, "Released", "the node is a node like any other")
-	until := e.Clock.Now().Add(duration(repair.Spec.Replacement.VerifyFor, 5*time.Minute))
+	until := e.Clock.Now().Add(repair.Spec.Replacement.WatchFor())
 	return to(repair, v1alpha1.PhaseVerifying, fmt.Sprintf("the rebooted node must stay healthy until %s", stamp(until))), nil
 }
 
@@ -98,7 +98,7 @@ func (e *Executor) verifyReboot(ctx context.Context, repair *v1alpha1.NodeRepair
 	}
 	// The condition flips when the last of the old findings goes, and the watch begins.
 	e.setCondition(repair, v1alpha1.RepairConditionVerified, metav1.ConditionUnknown, "Watched", "nothing Fatal is found on the rebooted node")
-	watched := duration(repair.Spec.Replacement.VerifyFor, 5*time.Minute)
+	watched := repair.Spec.Replacement.WatchFor()
 	if left := watched - e.Clock.Since(e.since(repair, v1alpha1.RepairConditionVerified)); left > 0 {
 		repair.Status.Message = fmt.Sprintf("the rebooted node must stay healthy until %s", stamp(e.Clock.Now().Add(left)))
 		return wait(left), nil

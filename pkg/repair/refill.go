@@ -101,7 +101,7 @@ func (e *Executor) refillStands(ctx context.Context, repair *v1alpha1.NodeRepair
 		return progress{}, fmt.Errorf("getting the refill, %w", err)
 	}
 	if sick := sickOf(claim); sick != "" {
-		return e.notVerified(repair, "ReplacementSick", truncate(fmt.Sprintf("NodeClaim %s, by which Karpenter refilled the node's place, came up sick: %s", claim.Name, sick))), nil
+		return e.notVerified(repair, sicknessOf(repair, claim), truncate(fmt.Sprintf("NodeClaim %s, by which Karpenter refilled the node's place, came up sick: %s", claim.Name, sick))), nil
 	}
 	if r.LaunchedAt == nil && launched(claim) {
 		r.LaunchedAt = lo.ToPtr(metav1.NewTime(now))
@@ -121,7 +121,7 @@ func (e *Executor) refillStands(ctx context.Context, repair *v1alpha1.NodeRepair
 
 // refillTimeout is as long as a replacement of ours would be waited for.
 func (*Executor) refillTimeout(repair *v1alpha1.NodeRepair) time.Duration {
-	return duration(repair.Spec.Replacement.LaunchTimeout, 90*time.Second) + duration(repair.Spec.Replacement.InitializeTimeout, 15*time.Minute)
+	return repair.Spec.Replacement.LaunchWithin() + repair.Spec.Replacement.InitializeWithin()
 }
 
 // released goes on without a NodeClaim to watch.

@@ -54,7 +54,7 @@ func (e *Executor) release(ctx context.Context, repair *v1alpha1.NodeRepair) (pr
 }
 
 func (e *Executor) toVerify(repair *v1alpha1.NodeRepair) progress {
-	until := e.Clock.Now().Add(duration(repair.Spec.Replacement.VerifyFor, 5*time.Minute))
+	until := e.Clock.Now().Add(repair.Spec.Replacement.WatchFor())
 	return to(repair, v1alpha1.PhaseVerifying, fmt.Sprintf("the replacement must stay healthy until %s", stamp(until)))
 }
 

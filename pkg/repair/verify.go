@@ -3,7 +3,6 @@ package repair
 import (
 	"context"
 	"fmt"
-	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -36,10 +35,10 @@ func (e *Executor) verify(ctx context.Context, repair *v1alpha1.NodeRepair) (pro
 	}
 	if sick := sickOf(claim); sick != "" {
 		message := truncate(fmt.Sprintf("the replacement %s turned sick: %s", claim.Name, sick))
-		e.setCondition(repair, v1alpha1.RepairConditionVerified, metav1.ConditionFalse, "ReplacementSick", message)
+		e.setCondition(repair, v1alpha1.RepairConditionVerified, metav1.ConditionFalse, sicknessOf(repair, claim), message)
 		return e.finish(repair, v1alpha1.PhaseFailed, message), nil
 	}
-	watched := duration(repair.Spec.Replacement.VerifyFor, 5*time.Minute)
+	watched := repair.Spec.Replacement.WatchFor()
 	if left := watched - e.Clock.Since(e.since(repair, v1alpha1.RepairConditionReleased)); left > 0 {
 		return wait(left), nil
 	}

@@ -29,36 +29,42 @@ func (e *Executor) wait(ctx context.Context, repair *v1alpha1.NodeRepair) (progr
 			return p, err
 		}
 	}
-	if free, p, err := e.mayGo(ctx, repair); err != nil || !free {
+	claim, p, err := e.mayGo(ctx, repair)
+	if err != nil || claim == nil {
 		return p, err
 	}
-	return e.deleteNodeClaim(ctx, repair)
+	return e.deleteNodeClaim(ctx, repair, claim)
 }
 
-// mayGo says whether the node may be disrupted now, and where not, what the repair has come to instead.
-func (e *Executor) mayGo(ctx context.Context, repair *v1alpha1.NodeRepair) (bool, progress, error) {
+// mayGo gives the NodeClaim as it was right before the last look, where its node may be disrupted now: only that version
+// of it may be. Where it may not, the NodeClaim is nil, and progress is what the repair has come to instead.
+func (e *Executor) mayGo(ctx context.Context, repair *v1alpha1.NodeRepair) (*karpv1.NodeClaim, progress, error) {
 	if left := e.standsUntil(repair).Sub(e.Clock.Now()); left > 0 {
 		repair.Status.Message = fmt.Sprintf("waiting until %s, so that whatever Karpenter had decided about the node shows itself", stamp(e.Clock.Now().Add(left)))
-		return false, wait(left), nil
+		return nil, wait(left), nil
 	}
 	if left := e.since(repair, v1alpha1.RepairConditionFenced).Add(launchesFirst).Sub(e.Clock.Now()); left > 0 {
 		if launching, err := e.othersLaunch(ctx, repair); err != nil || launching {
 			repair.Status.Message = "waiting until the replacements of other nodes have launched: Karpenter is stalled meanwhile"
-			return false, wait(min(left, time.Second)), err
+			return nil, wait(min(left, time.Second)), err
 		}
 	}
-	if against, err := e.recheck(ctx, repair); err != nil || len(against) > 0 {
-		if err != nil {
-			return false, progress{}, err
-		}
-		if len(lo.Reject(against, isBudget)) > 0 {
-			letGoAs(repair, v1alpha1.PhaseCanceled, sentences(against))
-			return false, through, nil
-		}
+	claim, err := nodeClaim(ctx, e.Reader, repair)
+	if err != nil || (claim == nil && e.taken(repair, nil, nil)) {
+		return nil, through, err
+	}
+	against, err := e.recheck(ctx, repair)
+	switch {
+	case err != nil:
+		return nil, progress{}, err
+	case len(lo.Reject(against, isBudget)) > 0:
+		letGoAs(repair, v1alpha1.PhaseCanceled, sentences(against))
+		return nil, through, nil
+	case len(against) > 0:
 		repair.Status.Message = sentences(against)
-		return false, wait(lookAgain), nil
+		return nil, wait(lookAgain), nil
 	}
-	return true, through, nil
+	return claim, through, nil
 }
 
 // standing says whether the replacement is Initialized and healthy.
@@ -72,6 +78,7 @@ func (e *Executor) standing(ctx context.Context, repair *v1alpha1.NodeRepair) (b
 		return false, p, err
 	}
 	if sick := sickOf(claim); sick != "" {
+		e.setCondition(repair, v1alpha1.RepairConditionVerified, metav1.ConditionFalse, sicknessOf(repair, claim), truncate(fmt.Sprintf("the replacement %s came up sick: %s", claim.Name, sick)))
 		p, err := e.withdraw(ctx, repair, r, "it came up sick: "+sick)
 		return false, p, err
 	}
@@ -95,7 +102,7 @@ func initializeDeadline(repair *v1alpha1.NodeRepair, r *v1alpha1.ReplacementStat
 	if r.LaunchedAt != nil {
 		launched = r.LaunchedAt.Time
 	}
-	return launched.Add(duration(repair.Spec.Replacement.InitializeTimeout, 15*time.Minute))
+	return launched.Add(repair.Spec.Replacement.InitializeWithin())
 }
 
 func toInitialize(claim *karpv1.NodeClaim, deadline time.Time) string {
@@ -124,11 +131,9 @@ func (e *Executor) recheck(ctx context.Context, repair *v1alpha1.NodeRepair) ([]
 	return decision.Recheck(in, repair.Spec.NodeClaim.UID), nil
 }
 
-func (e *Executor) deleteNodeClaim(ctx context.Context, repair *v1alpha1.NodeRepair) (progress, error) {
-	claim, err := nodeClaim(ctx, e.Reader, repair)
-	if err != nil {
-		return progress{}, err
-	}
+// deleteNodeClaim deletes it in the version that was there before the last look. A process that was frozen since then may
+// lead no longer, and the node may have recovered: what the other replica has written of that makes the delete fail.
+func (e *Executor) deleteNodeClaim(ctx context.Context, repair *v1alpha1.NodeRepair, claim *karpv1.NodeClaim) (progress, error) {
 	n, err := node(ctx, e.Reader, repair.Spec.NodeName)
 	if err != nil {
 		return progress{}, err
@@ -136,8 +141,8 @@ func (e *Executor) deleteNodeClaim(ctx context.Context, repair *v1alpha1.NodeRep
 	if e.taken(repair, claim, n) {
 		return through, nil
 	}
-	uid := repair.Spec.NodeClaim.UID
-	if err := e.Client.Delete(ctx, claim, client.Preconditions{UID: &uid}); client.IgnoreNotFound(err) != nil {
+	only := client.Preconditions{UID: &claim.UID, ResourceVersion: &claim.ResourceVersion}
+	if err := e.Client.Delete(ctx, claim, only); client.IgnoreNotFound(err) != nil {
 		return progress{}, fmt.Errorf("deleting the nodeclaim, %w", err)
 	}
 	e.setCondition(repair, v1alpha1.RepairConditionTerminated, metav1.ConditionFalse, "Draining", "the NodeClaim is deleted; Karpenter drains the node")

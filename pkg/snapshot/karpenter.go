@@ -20,14 +20,27 @@ import (
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/decision"
 )
 
-// karpenterLabel is how Karpenter's chart labels its Deployment.
-var karpenterLabel = client.MatchingLabels{"app.kubernetes.io/name": "karpenter"}
+// KarpenterLabel is how Karpenter's chart labels its Deployment.
+var KarpenterLabel = client.MatchingLabels{"app.kubernetes.io/name": "karpenter"}
 
 // nodeClaimCRD is where the API says how it merges the conditions of a NodeClaim.
 const nodeClaimCRD = "nodeclaims.karpenter.sh"
 
 // nodePoolCRD is where the API says which disruption reasons it knows.
 const nodePoolCRD = "nodepools.karpenter.sh"
+
+// IsKarpenter says whether Discovery looks at the Deployment: Karpenter's chart labels it so.
+func IsKarpenter(deployment *appsv1.Deployment) bool {
+	for label, value := range KarpenterLabel {
+		if deployment.Labels[label] != value {
+			return false
+		}
+	}
+	return true
+}
+
+// KarpenterDefinitions are the CustomResourceDefinitions that Discovery looks at.
+var KarpenterDefinitions = []string{nodePoolCRD, nodeClaimCRD}
 
 // repairSince is the first Karpenter with do-not-repair, budgets for Unhealthy and the Rebooting lifecycle.
 var repairSince = semver.MustParse("1.15.0-0")
@@ -69,6 +82,67 @@ func NewDiscovery(reader client.Reader, overrides Overrides) *Discovery {
 	return &Discovery{reader: reader, overrides: overrides, found: Found{Karpenter: decision.Karpenter{OwnRepair: true}, OwnRepairAssumed: true}}
 }
 
+// SlimDeployment leaves of Karpenter's Deployment what Discovery looks at, for a recording: an environment may hold what is
+// nobody's business.
+func SlimDeployment(deployment *appsv1.Deployment) {
+	kept := appsv1.Deployment{}
+	kept.Namespace, kept.Name, kept.Labels = deployment.Namespace, deployment.Name, deployment.Labels
+	kept.Spec.Selector, kept.Spec.Template.Labels = deployment.Spec.Selector, deployment.Spec.Template.Labels
+	for _, container := range deployment.Spec.Template.Spec.Containers {
+		slim := corev1.Container{Name: container.Name, Image: container.Image}
+		for _, s := range settings {
+			if value, plain := setting(&container, s.flag, s.variable); !plain {
+				slim.Env = append(slim.Env, corev1.EnvVar{Name: s.variable, ValueFrom: &corev1.EnvVarSource{}})
+			} else if value != "" {
+				slim.Env = append(slim.Env, corev1.EnvVar{Name: s.variable, Value: value})
+			}
+		}
+		if len(container.EnvFrom) > 0 {
+			slim.EnvFrom = []corev1.EnvFromSource{{}}
+		}
+		kept.Spec.Template.Spec.Containers = append(kept.Spec.Template.Spec.Containers, slim)
+	}
+	*deployment = kept
+}
+
+// SlimDefinition leaves of a CustomResourceDefinition of Karpenter's what Discovery looks at.
+func SlimDefinition(crd *apiextensionsv1.CustomResourceDefinition) {
+	kept := apiextensionsv1.CustomResourceDefinition{}
+	kept.Name = crd.Name
+	kept.Spec.Group, kept.Spec.Names, kept.Spec.Scope = crd.Spec.Group, crd.Spec.Names, crd.Spec.Scope
+	for _, version := range crd.Spec.Versions {
+		slim := apiextensionsv1.CustomResourceDefinitionVersion{Name: version.Name, Served: version.Served, Storage: version.Storage}
+		if version.Schema != nil && version.Schema.OpenAPIV3Schema != nil {
+			slim.Schema = &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: slimSchema(version.Schema.OpenAPIV3Schema)}
+		}
+		kept.Spec.Versions = append(kept.Spec.Versions, slim)
+	}
+	*crd = kept
+}
+
+// slimSchema keeps spec.disruption.budgets[].reasons[] and status.conditions.
+func slimSchema(whole *apiextensionsv1.JSONSchemaProps) *apiextensionsv1.JSONSchemaProps {
+	object := func(name string, inner apiextensionsv1.JSONSchemaProps) apiextensionsv1.JSONSchemaProps {
+		return apiextensionsv1.JSONSchemaProps{Type: "object", Properties: map[string]apiextensionsv1.JSONSchemaProps{name: inner}}
+	}
+	list := func(items apiextensionsv1.JSONSchemaProps) apiextensionsv1.JSONSchemaProps {
+		return apiextensionsv1.JSONSchemaProps{Type: "array", Items: &apiextensionsv1.JSONSchemaPropsOrArray{Schema: &items}}
+	}
+	slim := &apiextensionsv1.JSONSchemaProps{Type: "object", Properties: map[string]apiextensionsv1.JSONSchemaProps{}}
+	if reasons := property(whole, "spec", "disruption", "budgets", "reasons"); reasons != nil {
+		slim.Properties["spec"] = object("disruption", object("budgets", list(object("reasons", list(apiextensionsv1.JSONSchemaProps{
+			Type: reasons.Type, Enum: reasons.Enum,
+		})))))
+	}
+	status := whole.Properties["status"]
+	if conditions, ok := status.Properties["conditions"]; ok {
+		slim.Properties["status"] = object("conditions", apiextensionsv1.JSONSchemaProps{
+			Type: "array", XListType: conditions.XListType, XListMapKeys: conditions.XListMapKeys,
+		})
+	}
+	return slim
+}
+
 // Karpenter gives the newest answer.
 func (d *Discovery) Karpenter() decision.Karpenter {
 	d.mu.RLock()
@@ -87,7 +161,7 @@ func (d *Discovery) RebootProviders() []string {
 // Discover looks again, and says whether the answer has changed. Where it cannot look, the answer stays.
 func (d *Discovery) Discover(ctx context.Context) (Found, bool, error) {
 	deployments := &appsv1.DeploymentList{}
-	if err := d.reader.List(ctx, deployments, karpenterLabel); err != nil {
+	if err := d.reader.List(ctx, deployments, KarpenterLabel); err != nil {
 		return Found{}, false, fmt.Errorf("listing deployments of karpenter, %w", err)
 	}
 	knowsUnhealthy, err := d.crdKnowsUnhealthy(ctx)
@@ -246,11 +320,11 @@ func readDeployment(deployment *appsv1.Deployment) karpenterDeployment {
 			break
 		}
 	}
-	gates, plain := setting(container, "feature-gates", "FEATURE_GATES")
+	gates, plain := setting(container, featureGates.flag, featureGates.variable)
 	if plain && len(container.EnvFrom) == 0 || gates != "" {
 		out.ownRepair = new(gateOn(gates, "NodeRepair"))
 	}
-	legacy, plain := setting(container, "legacy-node-repair", "LEGACY_NODE_REPAIR")
+	legacy, plain := setting(container, legacyNodeRepair.flag, legacyNodeRepair.variable)
 	out.legacy = !plain || legacy == "true"
 	return out
 }
@@ -268,6 +342,16 @@ func karpenterContainer(containers []corev1.Container) *corev1.Container {
 	}
 	return nil
 }
+
+// name of a setting of Karpenter's, as a flag and as an environment variable.
+type name struct{ flag, variable string }
+
+var (
+	featureGates     = name{"feature-gates", "FEATURE_GATES"}
+	legacyNodeRepair = name{"legacy-node-repair", "LEGACY_NODE_REPAIR"}
+	// settings that Discovery looks at.
+	settings = []name{featureGates, legacyNodeRepair}
+)
 
 // setting gives a setting of Karpenter's: the flag, or else the environment variable. It is not plain where its value
 // stands somewhere else.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/autorepair-sh/karpenter-autorepair/test/cluster"
 	"github.com/autorepair-sh/karpenter-autorepair/test/machine"
+	"github.com/autorepair-sh/karpenter-autorepair/test/rights"
 	"github.com/autorepair-sh/karpenter-autorepair/test/suite"
 )
 
@@ -32,6 +33,8 @@ func TestMain(m *testing.M) {
 		shared = c
 		controller, err = shared.StartController(ctx)
 		return func() { _ = controller.Stop() }, err
+	}, func(ctx context.Context, c *cluster.Cluster) error {
+		return rights.CheckUnused(ctx, c, cluster.AgentServiceAccount, nil)
 	}))
 }
 

@@ -17,11 +17,11 @@ var floors = []struct {
 	packages []string
 	siblings bool // packages of the floor may import each other
 }{
-	{name: "words", packages: []string{"pkg/apis", "pkg/health", "pkg/scheme"}, siblings: true},
+	{name: "words", packages: []string{"pkg/apis", "pkg/health", "pkg/scheme", "pkg/version"}, siblings: true},
 	{name: "pure", packages: []string{"pkg/diagnosis", "pkg/decision", "pkg/explain", "pkg/replacement", "pkg/rules", "pkg/tracking"}, siblings: true},
 	{name: "ports", packages: []string{"pkg/detector"}},
-	{name: "adapters", packages: []string{"pkg/detector/cluster", "pkg/detector/node", "pkg/host", "pkg/disruption", "pkg/repair", "pkg/snapshot", "pkg/metrics"}},
-	{name: "loops", packages: []string{"pkg/controllers", "pkg/agent", "pkg/cleanup"}, siblings: true},
+	{name: "adapters", packages: []string{"pkg/detector/cluster", "pkg/detector/node", "pkg/host", "pkg/disruption", "pkg/repair", "pkg/snapshot", "pkg/events", "pkg/metrics", "pkg/recording"}},
+	{name: "loops", packages: []string{"pkg/controllers", "pkg/agent", "pkg/cleanup", "pkg/cli"}, siblings: true},
 	{name: "wiring", packages: []string{"pkg/operator", "cmd", "charts", "test", "tools"}, siblings: true},
 }
 
@@ -29,6 +29,8 @@ var floors = []struct {
 var named = map[string]string{
 	"pkg/disruption":    "pkg/snapshot", // the Method gathers what it decides on
 	"pkg/detector/node": "pkg/host",     // the detectors of the agent look through it
+	"pkg/repair":        "pkg/events",   // each phase is told by the table of events
+	"pkg/recording":     "pkg/snapshot", // which says what decisions rest on
 }
 
 func floorOf(pkg string) (floor int, prefix string) {

@@ -67,7 +67,7 @@ func command() *cobra.Command {
 	cmd.Flags().IntVar(&o.sick, "sick", 60, "nodes that turn sick at the same moment; stock Karpenter stops above 20 % of the nodes")
 	cmd.Flags().IntVar(&o.large, "large", 1000, "nodes for the second measure of memory; 0 leaves it out")
 	cmd.Flags().IntVar(&o.links, "links", 100, "how often a link is taken down before agents; 0 leaves it out")
-	cmd.Flags().StringVar(&o.only, "only", "", "measure one thing only: agent, storm, or those storms whose name contains TEXT, as storm=TEXT; empty for all but the storms, which take an hour")
+	cmd.Flags().StringVar(&o.only, "only", "", "measure one thing only: agent, storm, or those storms whose repairer and name (ours: ..., stock: ...) REGEXP matches, as storm=REGEXP; empty for all but the storms, which take an hour")
 	cmd.Flags().DurationVar(&o.window, "window", 10*time.Minute, "how long it takes in a storm until a person could act")
 	cmd.Flags().StringVar(&o.json, "json", "", "also write the figures, as JSON, to this file")
 	o.agentOptions.addTo(cmd.Flags())
@@ -83,7 +83,7 @@ func run(ctx context.Context, o options) error {
 		}
 		printAgent(f.Agent)
 	case !strings.HasPrefix(o.only, "storm"):
-		return fmt.Errorf("--only=%q: write agent, storm or storm=TEXT, or leave it out", o.only)
+		return fmt.Errorf("--only=%q: write agent, storm or storm=REGEXP, or leave it out", o.only)
 	}
 	if o.only == "" {
 		if err := measureRepairs(ctx, o, &f); err != nil {

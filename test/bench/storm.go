@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -48,6 +49,8 @@ func storms(o options) []weather {
 	below := wrong
 	below.Most = few
 	healed := storm.Options{Struck: storm.Any, Most: half, Window: o.window * 3, UntilGone: true}
+	// The worst that a person can allow: every budget open, and no node that comes is any better.
+	hopeless := storm.Options{Struck: storm.Any, Most: half, Contagion: contagion, Window: o.window * 3}
 	zone := storm.Options{Struck: storm.InZone("test-zone-a"), Fault: storm.Silence, Contagion: time.Millisecond, Window: 5 * time.Minute}
 	return []weather{
 		{name: "half sick within a minute, and every new node: a wrong detector", budget: "10%", options: wrong, policy: byDefault},
@@ -58,6 +61,7 @@ func storms(o options) []weather {
 			p.Spec.CorrelatedFailure.MaxUnhealthy = lo.ToPtr(intstr.FromString("100%"))
 		}},
 		{name: "a zone of the nodes' is silent for five minutes", budget: "10%", options: zone, policy: byDefault, oursOnly: true},
+		{name: "half sick at once, and every replacement, for three windows", budget: "100%", options: hopeless, policy: byDefault, oursOnly: true},
 	}
 }
 
@@ -84,6 +88,10 @@ func measureStorms(ctx context.Context, o options) ([]stormFigures, error) {
 }
 
 func measureStormsOf(ctx context.Context, o options, who, gates string, begin func(context.Context, *cluster.Cluster) (func() error, error)) (out []stormFigures, err error) {
+	wanted, err := wantedOf(o, who)
+	if err != nil || len(wanted) == 0 {
+		return nil, err
+	}
 	c, err := start(ctx, "storm-"+who, gates, o.nodes)
 	if c != nil {
 		defer func() { err = errors.Join(err, c.Down(context.WithoutCancel(ctx))) }()
@@ -96,11 +104,7 @@ func measureStormsOf(ctx context.Context, o options, who, gates string, begin fu
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, end()) }()
-	for _, w := range storms(o) {
-		_, wanted, _ := strings.Cut(o.only, "=")
-		if !strings.Contains(w.name, wanted) || (who == "stock" && w.oursOnly) {
-			continue
-		}
+	for _, w := range wanted {
 		if w.options.Fault.Strike == nil {
 			w.options.Fault = storm.Condition
 		}
@@ -113,11 +117,23 @@ func measureStormsOf(ctx context.Context, o options, who, gates string, begin fu
 		if err != nil {
 			return out, fmt.Errorf("%s, %w", w.name, err)
 		}
-		say("%s: %d of %d struck; %d lost, %d of those that came lost again, %d launched; %+v; %.0f s; repairs %v; blocked %v",
-			who, r.Struck, r.Nodes, r.Lost, r.LostAgain, r.Launched, r.Most, r.Seconds, r.Repairs, r.Blocked)
+		say("%s: %d of %d struck; %d lost, %d of those that came lost again, %d launched; %+v; %.0f s; repairs %v; blocked %v; pods %d of %d",
+			who, r.Struck, r.Nodes, r.Lost, r.LostAgain, r.Launched, r.Most, r.Seconds, r.Repairs, r.Blocked, r.Pods, o.nodes)
 		out = append(out, stormFigures{Storm: w.name, Repairer: who, Result: r})
 	}
 	return out, nil
+}
+
+// wantedOf gives the storms that a repairer is to live through.
+func wantedOf(o options, who string) ([]weather, error) {
+	_, pattern, _ := strings.Cut(o.only, "=")
+	wanted, err := regexp.Compile(pattern)
+	if err != nil {
+		return nil, fmt.Errorf("--only=%q: %w", o.only, err)
+	}
+	return lo.Filter(storms(o), func(w weather, _ int) bool {
+		return wanted.MatchString(who+": "+w.name) && (who == "ours" || !w.oursOnly)
+	}), nil
 }
 
 // pass lets the storm pass, and clears up after it.

@@ -9,14 +9,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/autorepair-sh/karpenter-autorepair/pkg/operator"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 	"github.com/autorepair-sh/karpenter-autorepair/test/cluster"
 )
 
 // replicas starts two controllers that elect a leader, as the manifests have it, and gives the one that leads.
 func (s *stage) replicas() *cluster.Controller {
 	s.Helper()
-	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: cluster.ServiceAccount.Namespace, Name: operator.LeaseName}}
+	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: cluster.ServiceAccount.Namespace, Name: v1alpha1.LeaseName}}
 	require.NoError(s, client.IgnoreNotFound(shared.Client.Delete(s.ctx, lease)))
 	start := func() *cluster.Controller {
 		c, err := shared.StartControllerThrough(s.ctx, s.proxy.server.URL, s.proxy.ca())

@@ -45,6 +45,8 @@ type fate int
 const (
 	// pass it on.
 	pass fate = iota
+	// passLate passes it on although its client may have gone meanwhile.
+	passLate
 	// cut the connection without an answer.
 	cut
 	// conflict, tooMany and broken answer by 409, 429 with Retry-After, and 500.
@@ -64,6 +66,8 @@ type hooks struct {
 // proxy stands between the controller and the API server, and passes the controller's own credentials on.
 type proxy struct {
 	server *httptest.Server
+	// closing is closed when the proxy is about to end: nothing may hold a request for longer.
+	closing chan struct{}
 
 	mu     sync.Mutex // guards what follows
 	hooks  hooks
@@ -80,7 +84,7 @@ func newProxy(c *cluster.Cluster) (*proxy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the way to the API server, %w", err)
 	}
-	p := &proxy{}
+	p := &proxy{closing: make(chan struct{})}
 	onward := &httputil.ReverseProxy{
 		Rewrite:        func(r *httputil.ProxyRequest) { r.SetURL(target) },
 		Transport:      transport,
@@ -101,8 +105,9 @@ func (p *proxy) ca() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.server.Certificate().Raw})
 }
 
-// close ends it and cuts all connections.
+// close ends it, lets go the requests that are held, and cuts all connections.
 func (p *proxy) close() {
+	close(p.closing)
 	p.server.CloseClientConnections()
 	p.server.Close()
 }
@@ -119,6 +124,18 @@ func (p *proxy) seen() []write {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return append([]write(nil), p.writes...)
+}
+
+// holds keeps a request until it is released, and lets it go with the proxy's end or after patience at the latest:
+// the server cannot be closed while a request is held. It says whether it was released.
+func (p *proxy) holds(release <-chan struct{}) bool {
+	select {
+	case <-release:
+		return true
+	case <-p.closing:
+	case <-time.After(patience):
+	}
+	return false
 }
 
 type writeKey struct{}
@@ -139,7 +156,11 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request, onward http.Handle
 	before, after := p.hooks.before, p.hooks.after
 	p.mu.Unlock()
 	if before != nil {
-		if f := before(seen); f != pass {
+		switch f := before(seen); f {
+		case pass:
+		case passLate:
+			r = r.WithContext(context.WithoutCancel(r.Context()))
+		default:
 			refuse(w, f)
 			return
 		}

@@ -217,7 +217,35 @@ func (s *stage) settled() error {
 	}
 	for _, d := range deployments.Items {
 		if d.Status.AvailableReplicas < 1 {
-			return fmt.Errorf("the pod of %s is not available", d.Name)
+			return errors.Join(fmt.Errorf("the pod of %s is not available", d.Name), s.saysReadyAgain())
+		}
+	}
+	return nil
+}
+
+// saysReadyAgain does what a kubelet does and kwok does not: where a node was taken for lost while the API server was
+// away, its pods were made not ready, and once the node is back each says anew that it is.
+func (s *stage) saysReadyAgain() error {
+	pods := &corev1.PodList{}
+	if err := shared.Client.List(s.ctx, pods, client.InNamespace(s.name)); err != nil {
+		return err
+	}
+	for i := range pods.Items {
+		pod := &pods.Items[i]
+		back := lo.ContainsBy(s.ledger.Nodes(), func(n corev1.Node) bool {
+			return n.Name == pod.Spec.NodeName && lo.ContainsBy(n.Status.Conditions, func(c corev1.NodeCondition) bool {
+				return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
+			})
+		})
+		for j := range pod.Status.Conditions {
+			c := &pod.Status.Conditions[j]
+			if c.Type != corev1.PodReady || c.Status == corev1.ConditionTrue || !back || pod.Status.Phase != corev1.PodRunning || pod.DeletionTimestamp != nil {
+				continue
+			}
+			c.Status, c.LastTransitionTime = corev1.ConditionTrue, metav1.Now()
+			if err := shared.Client.Status().Update(s.ctx, pod); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

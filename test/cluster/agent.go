@@ -10,7 +10,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/autorepair-sh/karpenter-autorepair/test/machine"
@@ -98,21 +97,6 @@ func (c *Cluster) StartAgent(ctx context.Context, o AgentOptions) (*Agent, error
 		return nil, err
 	}
 	return a, nil
-}
-
-// AgentClient is a client with the rights of the agent of a Node.
-func (c *Cluster) AgentClient(ctx context.Context, node *corev1.Node) (client.Client, error) {
-	token, err := c.tokenOf(ctx, AgentServiceAccount, node)
-	if err != nil {
-		return nil, err
-	}
-	config := rest.AnonymousClientConfig(c.Config)
-	config.BearerToken = token
-	agent, err := client.New(config, client.Options{Scheme: c.Client.Scheme()})
-	if err != nil {
-		return nil, fmt.Errorf("building a client for the agent, %w", err)
-	}
-	return agent, nil
 }
 
 func (*Agent) shortSocket(node string) (string, error) {

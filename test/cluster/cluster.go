@@ -34,8 +34,12 @@ type Options struct {
 	Karpenter string
 	// FeatureGates of Karpenter, for example NodeRepair=true.
 	FeatureGates string
+	// Audit lists namespaces whose service accounts' requests the API server notes in logs/audit.log of the folder.
+	Audit []string
 	// Bare says that the suite installs nothing of ours.
 	Bare bool
+	// RealNode adds a node with a real kubelet, as root, with the images of bin/images.
+	RealNode bool
 	// Out gets what localcluster says while it works. nil: discarded unless it ends with an error.
 	Out io.Writer
 }
@@ -105,6 +109,12 @@ func Up(ctx context.Context, o Options) (*Cluster, error) {
 	}
 	if o.FeatureGates != "" {
 		args = append(args, "--karpenter-feature-gates="+o.FeatureGates)
+	}
+	if len(o.Audit) > 0 {
+		args = append(args, "--audit="+strings.Join(o.Audit, ","))
+	}
+	if o.RealNode {
+		args = append(args, "--real-node")
 	}
 	c := &Cluster{Name: o.Name}
 	if err := c.localcluster(ctx, o.Out, args...); err != nil {

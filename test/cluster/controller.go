@@ -110,7 +110,8 @@ func (c *Cluster) apply(ctx context.Context, object *unstructured.Unstructured) 
 // Controller is a running controller process.
 type Controller struct {
 	*Program
-	// Metrics is the URL of its metrics.
+	// Metrics is the URL of its metrics: over TLS, with a certificate of its own making, for bearers of a token that may
+	// get /metrics; with the argument --metrics-secure=false for everybody.
 	Metrics string
 }
 
@@ -153,7 +154,27 @@ func (c *Cluster) StartControllerThrough(ctx context.Context, apiServer string, 
 	if err != nil {
 		return nil, err
 	}
-	return &Controller{Program: program, Metrics: fmt.Sprintf("http://127.0.0.1:%d/metrics", metrics)}, nil
+	scheme := "https"
+	if slices.Contains(args, "--metrics-secure=false") {
+		scheme = "http"
+	}
+	return &Controller{Program: program, Metrics: fmt.Sprintf("%s://127.0.0.1:%d/metrics", scheme, metrics)}, nil
+}
+
+// StartControllerAs runs bin/controller with the arguments of a pod's container, as the pod's ServiceAccount, until ready
+// says that it is; its kubeconfig and its log are named by name.
+func (c *Cluster) StartControllerAs(ctx context.Context, account client.ObjectKey, name string, ready func(context.Context) bool, args ...string) (*Program, error) {
+	kubeconfig, err := c.kubeconfigOf(ctx, account, kubeconfigOptions{path: filepath.Join(c.Dir, name+".kubeconfig")})
+	if err != nil {
+		return nil, err
+	}
+	binary, err := Binary("controller")
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(binary, args...) //nolint:gosec // our own program
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
+	return startProgram(ctx, "controller", filepath.Join(c.Dir, "logs", name+".log"), cmd, here, ready)
 }
 
 func twoFreePorts() (first, second int, err error) {

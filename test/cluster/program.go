@@ -97,6 +97,12 @@ func (p *Program) Ended() bool {
 	}
 }
 
+// Wait waits until it has ended, and gives how: nil where it exited with 0.
+func (p *Program) Wait() error {
+	<-p.done
+	return p.exit
+}
+
 // PID is the number of its process.
 func (p *Program) PID() int { return p.cmd.Process.Pid }
 

@@ -37,6 +37,7 @@ type facts struct {
 
 type repairFacts struct {
 	Name        string  `json:"name"`
+	NodeClaim   string  `json:"nodeClaim"`
 	Cause       string  `json:"cause"`
 	Phase       string  `json:"phase"`
 	Replacement string  `json:"replacement"`
@@ -86,7 +87,7 @@ func (f *facts) judge() {
 }
 
 func factsOf(repair *v1alpha1.NodeRepair) repairFacts {
-	r := repairFacts{Name: repair.Name, Cause: repair.Spec.Cause.Reason, Phase: string(repair.Status.Phase)}
+	r := repairFacts{Name: repair.Name, NodeClaim: repair.Spec.NodeClaim.Name, Cause: repair.Spec.Cause.Reason, Phase: string(repair.Status.Phase)}
 	if n := len(repair.Status.Replacements); n > 0 {
 		r.Replacement = repair.Status.Replacements[n-1].NodeClaim
 	}

@@ -34,7 +34,7 @@ func command() *cobra.Command {
 		RunE:          func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o, os.Stdout) },
 	}
 	cmd.Flags().StringVar(&o.json, "json", "", "also write what was seen, as JSON, to this file")
-	cmd.Flags().BoolVar(&o.keep, "keep", false, "leave the cluster up, to look around in it; end it with: bin/localcluster --name=demo down")
+	cmd.Flags().BoolVar(&o.keep, "keep", false, "leave the cluster up, and say how to look around in it; end it with: bin/localcluster --name=demo down")
 	cmd.Flags().DurationVar(&o.timeout, "timeout", 5*time.Minute, "give up after this long, the start of the cluster not counted")
 	return cmd
 }

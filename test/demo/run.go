@@ -82,7 +82,22 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 		return err
 	}
 	say("\nAll as promised.")
+	if o.keep {
+		facts.lookAround(c, say)
+	}
 	return nil
+}
+
+// lookAround says how to ask the cluster that is left up about what has happened in it.
+func (f *facts) lookAround(c *cluster.Cluster, say func(string, ...any)) {
+	say("\nThe cluster and Karpenter stay up, without the controller. To look around, with the programs in bin/:")
+	say("  export PATH=\"$PWD/bin:$PATH\" KUBECONFIG=%s", c.Kubeconfig)
+	say("  kubectl-autorepair history              # or kubectl autorepair, where kubectl is installed")
+	for _, r := range f.Repairs {
+		say("  kubectl-autorepair explain %s   # in the place of %s, which had %s", r.Replacement, r.NodeClaim, r.Cause)
+	}
+	say("  localcluster --name=%s kubectl get nodehealths,noderepairs,repairpolicies", c.Name)
+	say("  localcluster --name=%s down", c.Name)
 }
 
 // firstAct breaks two nodes in what their conditions say.

@@ -10,6 +10,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
@@ -228,7 +229,7 @@ func (s *story) describe(ctx context.Context, claim string) {
 	}()
 }
 
-func (s *story) nodeRepair(_ context.Context, object client.Object, deleted bool) {
+func (s *story) nodeRepair(ctx context.Context, object client.Object, deleted bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	repair := object.(*v1alpha1.NodeRepair)
@@ -248,7 +249,7 @@ func (s *story) nodeRepair(_ context.Context, object client.Object, deleted bool
 	}
 	holding, finished := 0, 0
 	for _, r := range s.repairs {
-		if r.HoldsBudget() {
+		if r.HoldsBudget() && !s.gone(ctx, r) {
 			holding++
 		}
 		if r.Finished() {
@@ -260,6 +261,16 @@ func (s *story) nodeRepair(_ context.Context, object client.Object, deleted bool
 		s.told["done"] = true
 		close(s.done)
 	}
+}
+
+// gone says whether the sick NodeClaim of a repair has gone: that frees the budget, a moment before the repair says so.
+func (s *story) gone(ctx context.Context, repair *v1alpha1.NodeRepair) bool {
+	if repair.Status.Phase != v1alpha1.PhaseTerminating {
+		return false
+	}
+	claim := &karpv1.NodeClaim{}
+	err := s.c.Client.Get(ctx, client.ObjectKey{Name: repair.Spec.NodeClaim.Name}, claim)
+	return apierrors.IsNotFound(err) || (err == nil && claim.UID != repair.Spec.NodeClaim.UID)
 }
 
 func (s *story) wait(ctx context.Context) error {

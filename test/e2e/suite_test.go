@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/autorepair-sh/karpenter-autorepair/test/cluster"
+	"github.com/autorepair-sh/karpenter-autorepair/test/rights"
 	"github.com/autorepair-sh/karpenter-autorepair/test/suite"
 )
 
@@ -24,7 +25,12 @@ func TestMain(m *testing.M) {
 	os.Exit(suite.Run(m, cluster.Options{Name: "e2e", FeatureGates: "StaticCapacity=true"}, func(ctx context.Context, c *cluster.Cluster) (func(), error) {
 		var err error
 		shared = c
+		// The first one lists what it then watches, as beside an API server that cannot stream a list; see rights_test.go.
+		restore := setenv("KUBE_FEATURE_WatchListClient", "false")
 		controller, err = shared.StartController(ctx)
+		restore()
 		return func() { _ = controller.Stop() }, err
+	}, func(ctx context.Context, c *cluster.Cluster) error {
+		return rights.CheckUnused(ctx, c, cluster.ServiceAccount, unusedRights)
 	}))
 }

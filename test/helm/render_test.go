@@ -20,6 +20,7 @@ import (
 	detectors "github.com/autorepair-sh/karpenter-autorepair/pkg/detector/cluster"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/operator"
 	"github.com/autorepair-sh/karpenter-autorepair/test/cluster"
+	"github.com/autorepair-sh/karpenter-autorepair/test/golden"
 )
 
 // presets are the sets of values that are tried: our own defaults, the presets of the chart, and one with every option on.
@@ -65,18 +66,18 @@ func TestEveryPresetRendersAsItsGoldenFile(t *testing.T) {
 	needHelm(t)
 	for name, args := range presets {
 		t.Run(name, func(t *testing.T) {
-			golden(t, name+".yaml", append([]string{"autorepair", chart("autorepair"), "--namespace", "autorepair"}, args...)...)
+			rendersAs(t, name+".yaml", append([]string{"autorepair", chart("autorepair"), "--namespace", "autorepair"}, args...)...)
 		})
 	}
 	t.Run("the definitions", func(t *testing.T) {
 		// Their text is that of pkg/apis/crds; what the chart adds is on top.
 		text, err := cluster.Helm(t.Context(), "template", "autorepair-crd", chart("autorepair-crd"), "--set=labels.a=b,annotations.c=d")
 		require.NoError(t, err)
-		compare(t, "autorepair-crd.yaml", cut(text))
+		golden.Require(t, filepath.Join("testdata", "autorepair-crd.yaml"), cut(text))
 	})
 }
 
-func golden(t *testing.T, file string, args ...string) {
+func rendersAs(t *testing.T, file string, args ...string) {
 	t.Helper()
 	text, err := cluster.Helm(t.Context(), append([]string{"template"}, args...)...)
 	require.NoError(t, err)
@@ -86,18 +87,7 @@ func golden(t *testing.T, file string, args ...string) {
 		lines := strings.ReplaceAll(indentation+strings.TrimRight(string(content), "\n"), "\n", "\n"+indentation)
 		text = strings.ReplaceAll(text, lines, indentation+"("+name+")")
 	}
-	compare(t, file, text)
-}
-
-func compare(t *testing.T, file, text string) {
-	t.Helper()
-	path := filepath.Join("testdata", file)
-	if *update {
-		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
-	}
-	want, err := os.ReadFile(path)
-	require.NoError(t, err, "write it with -update")
-	require.Equal(t, string(want), text, "write it anew with -update")
+	golden.Require(t, filepath.Join("testdata", file), text)
 }
 
 var spec = regexp.MustCompile(`(?ms)^spec:\n(  .*?\n|\n)+`)

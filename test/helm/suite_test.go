@@ -11,12 +11,8 @@ import (
 	"github.com/autorepair-sh/karpenter-autorepair/test/suite"
 )
 
-var (
-	update = flag.Bool("update", false, "write the golden files anew")
-
-	// shared is a cluster with nothing of ours; nil where there is none.
-	shared *cluster.Cluster
-)
+// shared is a cluster with nothing of ours; nil where there is none.
+var shared *cluster.Cluster
 
 func TestMain(m *testing.M) {
 	flag.Parse()

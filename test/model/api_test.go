@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/awslabs/operatorpkg/status"
+	"github.com/samber/lo"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -136,14 +137,17 @@ func (a *api) get(kind reflect.Type, key client.ObjectKey) (client.Object, error
 	return o, nil
 }
 
-func (a *api) delete(actor string, o client.Object, uid *types.UID) error {
+func (a *api) delete(actor string, o client.Object, only metav1.Preconditions) error {
 	kind, key := kindOf(o), client.ObjectKeyFromObject(o)
 	stored, err := a.get(kind, key)
 	if err != nil {
 		return err
 	}
-	if uid != nil && stored.GetUID() != *uid {
+	if only.UID != nil && stored.GetUID() != *only.UID {
 		return apierrors.NewConflict(kindName(kind), key.Name, errors.New("the UID in the precondition is another's"))
+	}
+	if only.ResourceVersion != nil && stored.GetResourceVersion() != *only.ResourceVersion {
+		return apierrors.NewConflict(kindName(kind), key.Name, errors.New("the version in the precondition is another"))
 	}
 	if !stored.GetDeletionTimestamp().IsZero() {
 		return nil
@@ -330,11 +334,8 @@ func (v *view) Create(_ context.Context, o client.Object, _ ...client.CreateOpti
 func (v *view) Delete(_ context.Context, o client.Object, opts ...client.DeleteOption) error {
 	options := client.DeleteOptions{}
 	options.ApplyOptions(opts)
-	var uid *types.UID
-	if options.Preconditions != nil {
-		uid = options.Preconditions.UID
-	}
-	return v.write("delete", o, func() error { return v.api.delete(v.actor, o, uid) })
+	only := lo.FromPtr(options.Preconditions)
+	return v.write("delete", o, func() error { return v.api.delete(v.actor, o, only) })
 }
 
 func (v *view) Patch(_ context.Context, o client.Object, p client.Patch, _ ...client.PatchOption) error {

@@ -142,7 +142,7 @@ func (k *karpenter) lifecycle(claim *karpv1.NodeClaim) {
 	case f.launchedAt.IsZero():
 		switch {
 		case f.launch == "refused" && !now.Before(f.launchAt), now.Sub(claim.CreationTimestamp.Time) > launchTimeout:
-			_ = a.delete(actorKarpenter, claim, nil)
+			_ = a.delete(actorKarpenter, claim, metav1.Preconditions{})
 		case f.launch != "never" && !now.Before(f.launchAt):
 			f.launchedAt = now
 			change(a, actorKarpenter, claim, func(c *karpv1.NodeClaim) {
@@ -159,7 +159,7 @@ func (k *karpenter) lifecycle(claim *karpv1.NodeClaim) {
 		case !f.readyAt.IsZero():
 			k.register(claim, f)
 		case now.Sub(f.launchedAt) > registerTimeout:
-			_ = a.delete(actorKarpenter, claim, nil)
+			_ = a.delete(actorKarpenter, claim, metav1.Preconditions{})
 		}
 	case k.w.setup.Consolidate && !is(claim, karpv1.ConditionTypeConsolidatable) && now.Sub(f.readyAt) > consolidatable:
 		change(a, actorKarpenter, claim, func(c *karpv1.NodeClaim) { set(c, now, karpv1.ConditionTypeConsolidatable) })
@@ -257,7 +257,7 @@ func (k *karpenter) finalize(claim *karpv1.NodeClaim) {
 		delete(a.objects[kindOf(node)], client.ObjectKeyFromObject(node))
 		a.wrote(actorKarpenter, node, nil)
 		if health := named[v1alpha1.NodeHealth](a.objects, node.Name); health != nil {
-			_ = a.delete(actorKarpenter, health, nil)
+			_ = a.delete(actorKarpenter, health, metav1.Preconditions{})
 		}
 		change(a, actorKarpenter, claim, func(c *karpv1.NodeClaim) { c.Finalizers = nil })
 	}
@@ -269,7 +269,7 @@ func (k *karpenter) podsOf(node string) []*corev1.Pod {
 
 // evict ends a pod, in whose place its ReplicaSet makes another at once.
 func (k *karpenter) evict(pod *corev1.Pod) {
-	_ = k.w.api.delete(actorKarpenter, pod, nil)
+	_ = k.w.api.delete(actorKarpenter, pod, metav1.Preconditions{})
 	k.w.pods++
 	_ = k.w.api.create("replicaset", newPod(fmt.Sprintf("pod-%03d", k.w.pods), "", pod.Labels["app"]))
 }
@@ -448,7 +448,7 @@ func (k *karpenter) step(c *command) bool {
 			return false
 		}
 	}
-	_ = k.w.api.delete(actorKarpenter, claim, nil)
+	_ = k.w.api.delete(actorKarpenter, claim, metav1.Preconditions{})
 	return true
 }
 
@@ -522,7 +522,7 @@ func (k *karpenter) keepSize(pool *karpv1.NodePool) {
 	}
 	slices.SortStableFunc(claims, func(a, b *karpv1.NodeClaim) int { return rank(a) - rank(b) })
 	for i := range len(claims) - int(*pool.Spec.Replicas) {
-		_ = k.w.api.delete(actorKarpenter, claims[i], nil)
+		_ = k.w.api.delete(actorKarpenter, claims[i], metav1.Preconditions{})
 	}
 }
 

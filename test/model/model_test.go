@@ -99,6 +99,25 @@ func TestACrashAtAnyWriteBreaksNoPromise(t *testing.T) {
 	}
 }
 
+// The clock of our controller's machine is set an hour ahead or back before each write of a repair in turn.
+func TestAClockThatStepsAtAnyWriteBreaksNoPromise(t *testing.T) {
+	for k := 1; k <= 25; k++ {
+		for _, by := range []time.Duration{time.Hour, -time.Hour} {
+			s := script{Setup: setup{Pools: []pool{{Nodes: 3, Pods: 3, Budget: "1"}}, Policy: policy{
+				Tolerate: metav1.Duration{Duration: time.Second}, VerifyFor: metav1.Duration{Duration: time.Minute}, Attempts: 2, MaxUnhealthy: "100%",
+			}}, Steps: []step{
+				{Do: "race", Writes: k, Then: &step{Do: "clock", For: &metav1.Duration{Duration: by}}},
+				{Do: "sicken", To: "kernel"}, {Do: "sicken", Node: 1, To: "kernel"}, passing(3 * time.Hour),
+			}}
+			w, err := s.run()
+			require.NoError(t, err, "by %s at write %d", by, k)
+			require.False(t, w.steppedAt.IsZero(), "too few writes for this to mean anything: %d", k)
+			require.Equal(t, 2, w.seen.deletes, "by %s at write %d: each node is deleted once", by, k)
+			require.Len(t, all[karpv1.NodeClaim](w.api.objects), 3, "by %s at write %d: and replaced once", by, k)
+		}
+	}
+}
+
 // What once went wrong, or nearly, is played again.
 func TestReplay(t *testing.T) {
 	paths, err := filepath.Glob("testdata/*.yaml")
@@ -165,7 +184,7 @@ var kinds = map[string]int{
 	"drift": 3, "template": 3, "expire": 2, "delete": 2, "protect": 3, "veto": 2, "unveto": 2, "blind": 1, "see": 1,
 	"launch": 4, "initialize": 4, "wave": 1, "calm": 2, "pdb": 2, "budget": 2,
 	"mode": 2, "tolerate": 1, "drainBound": 1, "strategy": 1, "conflict": 1,
-	"pause": 2, "unpause": 2, "pausePool": 1, "unpausePool": 1, "keep": 1,
+	"pause": 2, "unpause": 2, "pausePool": 1, "unpausePool": 1, "keep": 1, "clock": 1,
 }
 
 var kindsByWeight = func() (out []string) {
@@ -186,7 +205,7 @@ func drawSteps(t *rapid.T) []step {
 }
 
 // racing are the steps that may come between two writes of ours.
-var racing = []string{"heal", "veto", "expire", "delete", "drift", "mode", "budget", "swap", "sicken", "protect", "pause", "pausePool", "keep"}
+var racing = []string{"heal", "veto", "expire", "delete", "drift", "mode", "budget", "swap", "sicken", "protect", "pause", "pausePool", "keep", "clock"}
 
 func drawStep(t *rapid.T) step { return drawOf(t, rapid.SampledFrom(kindsByWeight).Draw(t, "do")) }
 
@@ -201,6 +220,8 @@ func drawOf(t *rapid.T, do string) step {
 	switch do {
 	case "sicken":
 		s.To = pick("kernel", "notready")
+	case "clock":
+		s.For = drawDuration(t, "by", time.Hour, -time.Hour, 7*time.Minute, -7*time.Minute)
 	case "pass":
 		s.For = drawDuration(t, "for", time.Second, 5*time.Second, 10*time.Second, 20*time.Second, 45*time.Second, 2*time.Minute, 10*time.Minute)
 	case "wave":

@@ -91,15 +91,15 @@ func newProcess(w *world) *process {
 		return decision.Karpenter{Version: "1.15.0", HonoursDoNotRepair: true, RebootSupported: true}
 	}
 	p.board = method.NewBoard(func(name string) { p.at(task{loopConditions, name}, 0) })
-	gatherer := snapshot.NewGatherer(w.clock, cached, found, true)
+	gatherer := snapshot.NewGatherer(w.ours, cached, found, true)
 	repairs := func(ctx context.Context) ([]v1alpha1.NodeRepair, error) { return snapshot.ListRepairs(ctx, past) }
 	executor := &repair.Executor{
-		Client: cached, Reader: past, Clock: w.clock, Recorder: silentRecorder{}, Snapshot: gatherer, Karpenter: found,
+		Client: cached, Reader: past, Clock: w.ours, Recorder: silentRecorder{}, Snapshot: gatherer, Karpenter: found,
 	}
-	sweeps := janitor.NewController(w.clock, cached, past, executor)
+	sweeps := janitor.NewController(w.ours, cached, past, executor)
 	p.loops = map[string]reconcile.Reconciler{
-		loopConditions: conditions.NewController(w.clock, cached, silentRecorder{}, p.board, make(chan event.GenericEvent)),
-		loopDisruption: disruption.NewController(w.clock, cached, past,
+		loopConditions: conditions.NewController(w.ours, cached, silentRecorder{}, p.board, make(chan event.GenericEvent)),
+		loopDisruption: disruption.NewController(w.ours, cached, past,
 			method.NewMethod(gatherer, method.NewInKindPlanner(), p.board, repairs), p.board, gatherer.Stops, func(time.Duration) {}),
 		loopExecution: execution.NewController(cached, executor),
 		loopJanitor: reconcile.Func(func(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {

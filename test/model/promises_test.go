@@ -118,7 +118,7 @@ func (w *world) notTooSoon(claim *karpv1.NodeClaim, started *v1alpha1.NodeRepair
 	failures, attempts := w.failuresOf(claim), int(*named[v1alpha1.RepairPolicy](w.api.objects, "main").Spec.Replacement.Attempts)
 	w.demand(failures < attempts, "NodeRepair %s begins after %d failures, of %d", started.Name, failures, attempts)
 	past := w.pastOf(func(r *v1alpha1.NodeRepair) bool { return r.Spec.NodePool == started.Spec.NodePool })
-	w.demand(!w.now().Before(past.pausedUntil()), "NodeRepair %s begins at once after %d failures in a row", started.Name, past.failures)
+	w.demand(!w.oursNow().Before(past.pausedUntil()), "NodeRepair %s begins at once after %d failures in a row", started.Name, past.failures)
 	atWork := w.repairsOf(func(r *v1alpha1.NodeRepair) bool { return r.Spec.NodePool == started.Spec.NodePool && !r.Finished() })
 	w.demand(past.failures == 0 || len(atWork) == 1, "NodeRepair %s begins: %d repairs are at work in NodePool %s after %d failures in a row",
 		started.Name, len(atWork), started.Spec.NodePool, past.failures)
@@ -130,7 +130,7 @@ func (w *world) failuresOf(claim *karpv1.NodeClaim) int {
 	failed := w.repairsOf(func(r *v1alpha1.NodeRepair) bool { return r.Status.Phase == v1alpha1.PhaseFailed })
 	for range len(failed) + 1 {
 		count += lo.CountBy(failed, func(r *v1alpha1.NodeRepair) bool {
-			return r.Spec.NodeClaim.UID == uid && w.now().Sub(r.Status.FinishedAt.Time) < 24*time.Hour
+			return r.Spec.NodeClaim.UID == uid && w.oursNow().Sub(r.Status.FinishedAt.Time) < 24*time.Hour
 		})
 		parent, ok := lo.Find(failed, func(r *v1alpha1.NodeRepair) bool {
 			return lo.ContainsBy(r.Status.Replacements, func(s v1alpha1.ReplacementStatus) bool { return s.NodeClaim == name && s.WithdrawnAt == nil })
@@ -153,7 +153,7 @@ type past struct {
 func (w *world) pastOf(matches func(*v1alpha1.NodeRepair) bool) past {
 	p := past{}
 	for _, r := range w.byEnd() {
-		if !r.Finished() || !matches(r) || w.now().Sub(r.Status.FinishedAt.Time) >= time.Hour {
+		if !r.Finished() || !matches(r) || w.oursNow().Sub(r.Status.FinishedAt.Time) >= time.Hour {
 			continue
 		}
 		switch {
@@ -196,7 +196,7 @@ func (w *world) maySucceed(r *v1alpha1.NodeRepair) {
 		return
 	}
 	w.demand(verified.Status == metav1.ConditionTrue && verified.Reason == v1alpha1.VerifiedHealthy && left, "NodeRepair %s has succeeded and is not verified", r.Name)
-	if gone, ok := w.seen.gone[r.Spec.NodeClaim.UID]; ok {
+	if gone, ok := w.seen.gone[r.Spec.NodeClaim.UID]; ok && !gone.Before(w.steppedAt) {
 		watched := w.now().Sub(gone) + time.Second // times in the API are cut to seconds
 		w.demand(watched >= r.Spec.Replacement.VerifyFor.Duration, "NodeRepair %s has succeeded after %s, and wants %s", r.Name, watched, r.Spec.Replacement.VerifyFor.Duration)
 	}
@@ -287,7 +287,7 @@ func (w *world) withinBudget(claim *karpv1.NodeClaim, what string, also func(*ka
 			taken = append(taken, r.Spec.NodeClaim.Name)
 		}
 	}
-	allowed, err := pool.GetAllowedDisruptionsByReason(w.clock, nodes, karpv1.DisruptionReasonUnhealthy)
+	allowed, err := pool.GetAllowedDisruptionsByReason(w.ours, nodes, karpv1.DisruptionReasonUnhealthy)
 	w.demand(err == nil, "%s although the budget of NodePool %s cannot be read", what, pool.Name)
 	lagging := w.process.cache != nil && strings.HasSuffix(pool.Spec.Disruption.Budgets[0].Nodes, "%")
 	w.demand(lagging || len(taken) <= allowed, "%s: %d of %d nodes of NodePool %s are disrupted (%s), and its budget admits %d",
@@ -334,7 +334,7 @@ func (w *world) withinWidth(claim *karpv1.NodeClaim, started *v1alpha1.NodeRepai
 		}))
 		past := w.pastOf(in)
 		width := 1 << min(past.proofs, 16)
-		w.demand(!w.now().Before(past.pausedUntil()), "NodeRepair %s begins in %s, which is suspect, at once after %d failures in a row", started.Name, domain, past.failures)
+		w.demand(!w.oursNow().Before(past.pausedUntil()), "NodeRepair %s begins in %s, which is suspect, at once after %d failures in a row", started.Name, domain, past.failures)
 		w.demand(atWork <= width, "NodeRepair %s begins: %d repairs are at work in %s, which is suspect (%d of %d) and %d wide", started.Name, atWork, domain, len(sick), nodes, width)
 	}
 }
@@ -372,7 +372,7 @@ func (w *world) keepsPlace(r *v1alpha1.NodeRepair) bool {
 	if !r.Finished() {
 		return true
 	}
-	return r.Status.Phase == v1alpha1.PhaseSucceeded && !provedHealthy(r) && w.now().Before(r.Status.FinishedAt.Add(r.Spec.Replacement.VerifyFor.Duration))
+	return r.Status.Phase == v1alpha1.PhaseSucceeded && !provedHealthy(r) && w.oursNow().Before(r.Status.FinishedAt.Add(r.Spec.Replacement.VerifyFor.Duration))
 }
 
 func (w *world) claimBy(uid types.UID) *karpv1.NodeClaim {
@@ -415,14 +415,14 @@ func (w *world) fatal(claim *karpv1.NodeClaim) *v1alpha1.Finding {
 // sick says whether a node has a fault past its toleration.
 func (w *world) sick(claim *karpv1.NodeClaim) bool {
 	finding, main := w.fatal(claim), named[v1alpha1.RepairPolicy](w.api.objects, "main")
-	return finding != nil && !w.now().Before(finding.Since.Add(main.Spec.Rules[0].Tolerate.Duration))
+	return finding != nil && !w.oursNow().Before(finding.Since.Add(main.Spec.Rules[0].Tolerate.Duration))
 }
 
 // refusal says why a person does not want the node to be repaired; empty where it may be.
 func (w *world) refusal(claim *karpv1.NodeClaim) string {
 	said := w.refusals(claim)
 	for _, reason := range slices.Sorted(maps.Keys(said)) {
-		if until := said[reason]; until.IsZero() || w.now().Before(until) {
+		if until := said[reason]; until.IsZero() || w.oursNow().Before(until) {
 			return fmt.Sprintf("it is refused: %s", reason)
 		}
 	}
@@ -523,7 +523,7 @@ func (w *world) explained(claim *karpv1.NodeClaim) {
 	w.demand(d.Admitted || len(d.Blockers) > 0, "NodeClaim %s waits for no reason", claim.Name)
 	for _, b := range d.Blockers {
 		w.demand(b.Message != "", "NodeClaim %s waits because of %s, without a word", claim.Name, b.Reason)
-		w.demand(b.RetryAt.IsZero() || w.now().Sub(b.RetryAt) < retryWithin, "NodeClaim %s: %s was to be looked at again at %s", claim.Name, b.Reason, b.RetryAt)
+		w.demand(b.RetryAt.IsZero() || w.stepped() || w.oursNow().Sub(b.RetryAt) < retryWithin, "NodeClaim %s: %s was to be looked at again at %s", claim.Name, b.Reason, b.RetryAt)
 	}
 }
 
@@ -551,7 +551,7 @@ func (w *world) comesToRest() {
 	w.crashIn, w.races = 0, nil
 	w.do(step{Do: "pdb", To: "off"})
 	for _, pool := range all[karpv1.NodePool](w.api.objects) {
-		if n, err := pool.GetAllowedDisruptionsByReason(w.clock, 10, karpv1.DisruptionReasonUnhealthy); err != nil || n == 0 {
+		if n, err := pool.GetAllowedDisruptionsByReason(w.ours, 10, karpv1.DisruptionReasonUnhealthy); err != nil || n == 0 {
 			change(w.api, actorPeople, pool, func(p *karpv1.NodePool) { p.Spec.Disruption.Budgets = budgetsOf("1") })
 		}
 	}

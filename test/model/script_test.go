@@ -167,12 +167,12 @@ var onNode = map[string]func(*world, *corev1.Node, step){
 	},
 	"expire": func(w *world, n *corev1.Node, _ step) {
 		if claim := w.claimOf(n); claim != nil {
-			_ = w.api.delete(actorKarpenter, claim, nil)
+			_ = w.api.delete(actorKarpenter, claim, metav1.Preconditions{})
 		}
 	},
 	"delete": func(w *world, n *corev1.Node, _ step) {
 		if claim := w.claimOf(n); claim != nil {
-			_ = w.api.delete(actorPeople, claim, nil)
+			_ = w.api.delete(actorPeople, claim, metav1.Preconditions{})
 		}
 	},
 }
@@ -223,7 +223,7 @@ func init() {
 		},
 		"unpause": func(w *world, _ step) {
 			for _, pause := range all[v1alpha1.RepairPause](w.api.objects) {
-				_ = w.api.delete(actorPeople, pause, nil)
+				_ = w.api.delete(actorPeople, pause, metav1.Preconditions{})
 			}
 		},
 		"pausePool": func(w *world, s step) {
@@ -248,7 +248,7 @@ func init() {
 			if s.To == "on" {
 				_ = w.api.create(actorPeople, other)
 			} else {
-				_ = w.api.delete(actorPeople, other, nil)
+				_ = w.api.delete(actorPeople, other, metav1.Preconditions{})
 			}
 		},
 		"budget": func(w *world, s step) {
@@ -260,6 +260,10 @@ func init() {
 					b.Status.DisruptionsAllowed = lo.Ternary(s.To == "on", int32(0), 100)
 				})
 			}
+		},
+		"clock": func(w *world, s step) {
+			w.ours.off += s.For.Duration
+			w.steppedAt = w.now()
 		},
 		"crash":     func(w *world, s step) { w.crashIn, w.answerLost = s.Writes, s.Lost },
 		"karpenter": func(w *world, _ step) { w.karpenter.crash() },

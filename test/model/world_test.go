@@ -43,6 +43,10 @@ type world struct {
 	// own is what people wrote as karpenter.sh/do-not-disrupt on a Node, by its UID.
 	own map[types.UID]string
 
+	// ours is the clock of our controller's machine, steppedAt when it was last set to another time.
+	ours      *steppingClock
+	steppedAt time.Time
+
 	reconciled map[string]int
 	seen       promises
 }
@@ -61,13 +65,31 @@ func (w *world) demand(holds bool, format string, args ...any) {
 	}
 }
 
+// now is the true time, by which the API server, Karpenter and the agents live.
 func (w *world) now() time.Time { return w.clock.Now() }
+
+// oursNow is what our controller takes for the time. What is promised of times is promised by its clock.
+func (w *world) oursNow() time.Time { return w.ours.Now() }
+
+// stepped says whether its clock was set so lately that what it had said before may still stand.
+func (w *world) stepped() bool {
+	return !w.steppedAt.IsZero() && w.now().Sub(w.steppedAt) < time.Minute
+}
+
+// steppingClock is a clock that somebody sets. Timers know nothing of that.
+type steppingClock struct {
+	*clocktesting.FakeClock
+	off time.Duration
+}
+
+func (c *steppingClock) Now() time.Time                  { return c.FakeClock.Now().Add(c.off) }
+func (c *steppingClock) Since(t time.Time) time.Duration { return c.Now().Sub(t) }
 
 var start = time.Date(2026, 1, 5, 8, 0, 0, 0, time.UTC) // a Monday
 
 func newWorld(s setup) *world {
 	clk := clocktesting.NewFakeClock(start)
-	w := &world{setup: s, clock: clk, api: newAPI(clk), own: map[types.UID]string{}, reconciled: map[string]int{}}
+	w := &world{setup: s, clock: clk, ours: &steppingClock{FakeClock: clk}, api: newAPI(clk), own: map[types.UID]string{}, reconciled: map[string]int{}}
 	w.seen = newPromises()
 	w.karpenter = &karpenter{w: w, fates: map[types.UID]*fate{}}
 	_ = w.api.create(actorPeople, policyOf(s.Policy))

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/samber/lo"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -107,6 +108,8 @@ type Result struct {
 	Blocked map[string]int `json:"blocked"`
 	// Repairs counts the NodeRepairs by their phase, at the end.
 	Repairs map[string]int `json:"repairs"`
+	// Pods that are available at the end, on nodes that are ready.
+	Pods int `json:"pods"`
 }
 
 // Run lets a storm pass over a NodePool. Afterwards the nodes are as they are; Calm heals them.
@@ -145,7 +148,16 @@ func Run(ctx context.Context, c *cluster.Cluster, o Options) (Result, error) {
 	r.Most = ledger.Most(o.Pool)
 	r.Blocked = lo.CountValues(lo.FilterMap(ledger.Claims(), blockedBy))
 	r.Repairs = lo.CountValuesBy(ledger.Repairs(), func(r v1alpha1.NodeRepair) string { return string(r.Status.Phase) })
-	return r, ctx.Err()
+	r.Pods, err = availablePods(ctx, c)
+	return r, errors.Join(err, ctx.Err())
+}
+
+func availablePods(ctx context.Context, c *cluster.Cluster) (int, error) {
+	deployments := &appsv1.DeploymentList{}
+	if err := c.Client.List(ctx, deployments); err != nil {
+		return 0, fmt.Errorf("listing Deployments, %w", err)
+	}
+	return lo.SumBy(deployments.Items, func(d appsv1.Deployment) int { return int(d.Status.AvailableReplicas) }), nil
 }
 
 func blockedBy(claim karpv1.NodeClaim, _ int) (string, bool) {

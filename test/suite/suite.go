@@ -9,17 +9,27 @@ import (
 	"time"
 
 	"github.com/autorepair-sh/karpenter-autorepair/test/cluster"
+	"github.com/autorepair-sh/karpenter-autorepair/test/rights"
 )
 
+// Check looks, after the tests, at what they have left on their cluster.
+type Check func(context.Context, *cluster.Cluster) error
+
 // Run brings up a cluster with what the chart installs, calls begin with it, runs the tests, and takes it down again. It
-// gives the exit code. Where the tests are short or there is no local cluster (LOCALCLUSTER, as make test-cluster sets
-// it), begin is not called, and each test is to skip: see Need. What begin starts is ended by the function it gives.
-func Run(m *testing.M, o cluster.Options, begin func(context.Context, *cluster.Cluster) (end func(), err error)) int {
+// gives the exit code, which is not 0 either where one of the checks, which follow the tests if these have passed, gives
+// an error, or where the controller or an agent has asked the API server for what its roles do not list. Where the tests
+// are short or there is no local cluster (LOCALCLUSTER, as make test-cluster sets it), begin is not called, and each test
+// is to skip: see Need. What begin starts is ended by the function it gives.
+func Run(m *testing.M, o cluster.Options, begin func(context.Context, *cluster.Cluster) (end func(), err error), checks ...Check) int {
 	if Missing() != "" {
 		return m.Run()
 	}
 	o.Out = os.Stderr
-	code, err := run(context.Background(), m, o, begin)
+	if !o.Bare { // where roles come and go there is nothing to compare with
+		o.Audit = rights.Audited
+		checks = append(checks, rights.CheckOutside)
+	}
+	code, err := run(context.Background(), m, o, begin, checks)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -27,7 +37,7 @@ func Run(m *testing.M, o cluster.Options, begin func(context.Context, *cluster.C
 	return code
 }
 
-func run(ctx context.Context, m *testing.M, o cluster.Options, begin func(context.Context, *cluster.Cluster) (func(), error)) (int, error) {
+func run(ctx context.Context, m *testing.M, o cluster.Options, begin func(context.Context, *cluster.Cluster) (func(), error), checks []Check) (int, error) {
 	c, err := cluster.Up(ctx, o)
 	if err != nil {
 		return 0, err
@@ -47,7 +57,15 @@ func run(ctx context.Context, m *testing.M, o cluster.Options, begin func(contex
 		return 0, err
 	}
 	defer end()
-	return m.Run(), nil
+	if code := m.Run(); code != 0 {
+		return code, nil
+	}
+	for _, check := range checks {
+		if err := check(ctx, c); err != nil {
+			return 0, err
+		}
+	}
+	return 0, nil
 }
 
 // Missing says what a local cluster needs and is not there; empty where nothing is missing.

@@ -128,6 +128,29 @@ func TestTwoClustersSideBySide(t *testing.T) {
 			t.Errorf("can the default service account list nodes? %q, %v, want no", out, err)
 		}
 	})
+	t.Run("what audited service accounts ask for is noted, and of nobody else", func(t *testing.T) {
+		b.must("up", "--audit", "default")
+		token := strings.TrimSpace(b.must("kubectl", "create", "token", "default"))
+		if _, err := b.run("kubectl", "--kubeconfig", anonymous(b), "--token", token, "get", "nodes"); err == nil {
+			t.Error("the default service account listed nodes")
+		}
+		b.must("kubectl", "get", "nodes")
+		text, err := os.ReadFile(filepath.Join(b.dir, "logs", "audit.log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.SplitSeq(strings.TrimSpace(string(text)), "\n") {
+			if !strings.Contains(line, `"system:serviceaccount:default:default"`) {
+				t.Errorf("a line of somebody else: %s", line)
+			}
+		}
+		if !strings.Contains(string(text), `"code":403`) {
+			t.Errorf("no line says that it was refused:\n%s", text)
+		}
+		if _, err := b.run("up", "--audit", "Not_A_Namespace"); err == nil {
+			t.Error("a namespace that cannot be was taken")
+		}
+	})
 	t.Run("what was killed comes back with its data", func(t *testing.T) {
 		for _, name := range []string{cluster.APIServer, cluster.Karpenter} {
 			kill(a, name)

@@ -28,6 +28,11 @@ Names are fixed: everything here holds for a whole cluster, and two of them woul
 {{- include "autorepair.labels" (dict "root" . "name" (include "autorepair.agent.name" .)) -}}
 {{- end -}}
 
+{{- /* Whether others than the agent's own machine reach its metrics: something if so. */ -}}
+{{- define "autorepair.agent.metrics.open" -}}
+{{- if or .Values.agent.metrics.certSecret (not .Values.agent.metrics.secure) -}}yes{{- end -}}
+{{- end -}}
+
 {{- /* The hook that cleans up before an uninstall: there for that time only. Takes its weight. */ -}}
 {{- define "autorepair.cleanup.name" -}}autorepair-cleanup{{- end -}}
 {{- define "autorepair.cleanup.labels" -}}

@@ -20,8 +20,8 @@ const (
 const (
 	// openWord lets a map hold anything: its shape is one of Kubernetes' own types, which the API server checks.
 	openWord = "open"
-	// keysWord gives the keys that a map may hold, where its default does not hold them all.
-	keysWord = "keys"
+	// typeWord names the type of Go that a program of ours reads the value into: see types.
+	typeWord = "go"
 )
 
 type object = map[string]any
@@ -91,12 +91,20 @@ func ofValue(key, value *yaml.Node, path string) (object, error) {
 // ofLeaf gives the schema of a value that is documented as a whole.
 func ofLeaf(value *yaml.Node, said object) (object, error) {
 	schema := object{}
+	named, ok := said[typeWord].(string)
 	switch {
+	case ok:
+		t, ok := types[named]
+		if !ok {
+			return nil, fmt.Errorf("there is no type %q", named)
+		}
+		var err error
+		if schema, err = ofType(t); err != nil {
+			return nil, err
+		}
 	case value.Kind == yaml.MappingNode:
 		schema["type"] = "object"
-		if keys, ok := said[keysWord]; ok {
-			schema["properties"], schema["additionalProperties"] = keys, false
-		} else if said[openWord] == nil && said["additionalProperties"] == nil {
+		if said[openWord] == nil && said["additionalProperties"] == nil {
 			return nil, fmt.Errorf("write what it may hold: %s{\"additionalProperties\": {\"type\": \"string\"}}, or {%q: true} for anything", schemaMark, openWord)
 		}
 	case value.Kind == yaml.SequenceNode:
@@ -114,7 +122,7 @@ func ofLeaf(value *yaml.Node, said object) (object, error) {
 		return nil, fmt.Errorf("its default %q has no type: write a text, a number, true or false, [] or {}", value.Value)
 	}
 	for word, value := range said {
-		if word != openWord && word != keysWord {
+		if word != openWord && word != typeWord {
 			schema[word] = value
 		}
 	}

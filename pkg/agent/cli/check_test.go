@@ -2,8 +2,6 @@ package cli
 
 import (
 	"encoding/json"
-	"flag"
-	"os"
 	"path/filepath"
 	"regexp"
 	"testing"
@@ -11,9 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // moment of a test, which is as long as any other, so that columns stay where they are.
 var moment = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`)
@@ -32,13 +29,7 @@ func TestCheckPrints(t *testing.T) {
 	for name, output := range map[string]string{"check.txt": "table", "check.json": "json"} {
 		t.Run(name, func(t *testing.T) {
 			got := moment.ReplaceAllString(check(t, output), "2026-01-02T03:04:05Z")
-			file := filepath.Join("testdata", name)
-			if *update {
-				require.NoError(t, os.WriteFile(file, []byte(got), 0o600))
-			}
-			want, err := os.ReadFile(file)
-			require.NoError(t, err, "run the test with -update")
-			require.Equal(t, string(want), got, "if that is meant, run the test with -update")
+			golden.Require(t, filepath.Join("testdata", name), got)
 		})
 	}
 }

@@ -176,6 +176,8 @@ func TestRulesListsEveryReason(t *testing.T) {
 		require.NotEmpty(t, r.Severity)
 		require.NotEmpty(t, r.Sample, r.Reason)
 		require.NotEmpty(t, r.Explanation, r.Reason)
+		require.NotEmpty(t, r.Remedy, r.Reason)
+		require.Contains(t, table, r.Remedy, "people read in the table what to do")
 	}
 	_, err = execute("", "rules", "-o", "yaml")
 	require.ErrorContains(t, err, "write table or json")

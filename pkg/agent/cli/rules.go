@@ -19,7 +19,8 @@ func newRules() *cobra.Command {
 		Use:   "rules",
 		Short: "List every reason, what fires it and what it means",
 		Long: "rules lists every reason that a finding can have, with its category and severity, how often it must be seen\n" +
-			"before it counts, what ends it, what it means, and a sample of what fires it: a log line as it is, or a sentence.\n" +
+			"before it counts, what ends it, what it means and what to do about it, and a sample of what fires it: a log line as it\n" +
+			"is, or a sentence.\n" +
 			"With --config it shows them as the configuration changes them.",
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
@@ -84,9 +85,9 @@ func reasonViews(catalogue *rules.Catalogue) []reasonView {
 
 func printReasons(out io.Writer, list []reasonView) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "REASON\tCATEGORY\tSEVERITY\tCOUNTS AFTER\tENDS\tMEANING\tSAMPLE")
+	fmt.Fprintln(table, "REASON\tCATEGORY\tSEVERITY\tCOUNTS AFTER\tENDS\tMEANING\tWHAT TO DO\tSAMPLE")
 	for _, v := range list {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", v.Reason, v.Category, v.severity(), v.Confirm, v.Clears, v.Explanation, v.Sample)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", v.Reason, v.Category, v.severity(), v.Confirm, v.Clears, v.Explanation, v.Remedy, v.Sample)
 	}
 	return table.Flush() //nolint:wrapcheck // nothing to add
 }

@@ -71,7 +71,9 @@ func newRun() *cobra.Command {
 	flags.StringVar(&o.ConfigFile, "config", "", "configuration file, see the example; empty for the defaults")
 	flags.StringVar(&o.StateFile, "state-file", "/var/lib/autorepair/agent.json", "where open faults are kept over restarts; empty for nowhere")
 	flags.StringVar(&o.LivenessSocket, "liveness-socket", defaultSocket, "unix socket that says whether the agent lives (see healthz); empty for none")
-	flags.StringVar(&o.MetricsBindAddress, "metrics-bind-address", ":9464", "address of the metrics endpoint, 0 for none")
+	flags.StringVar(&o.MetricsBindAddress, "metrics-bind-address", "127.0.0.1:9464", "address of the metrics endpoint, 0 for none")
+	flags.BoolVar(&o.MetricsSecure, "metrics-secure", true, "serve metrics on other addresses than the loopback's only with --metrics-cert-dir; false: to everybody who reaches the address")
+	flags.StringVar(&o.MetricsCertDir, "metrics-cert-dir", "", "folder with tls.crt and tls.key for the metrics endpoint, and ca.crt, by which its clients have to show a certificate; taken in again when they change; empty for plain HTTP")
 	flags.StringVar(&o.Kubeconfig, "kubeconfig", "", "kubeconfig of the cluster; empty for KUBECONFIG or the service account of the pod")
 	flags.DurationVar(&o.Heartbeat, "heartbeat-interval", agent.HeartbeatInterval, "longest time between two writes")
 	// Shorter ones are for tests: they cost the API server a write each.

@@ -15,6 +15,17 @@ const (
 	// Node when it has come, since Karpenter knows no end. On a Node that our guard or fence has marked with
 	// karpenter.sh/do-not-repair only this one can be told from ours.
 	VetoAnnotation = Group + "/do-not-repair"
+	// ResumeModeAnnotation on a RepairPolicy that kubectl autorepair has paused holds the mode that it had before, to which
+	// it is resumed.
+	ResumeModeAnnotation = Group + "/resume-mode"
+)
+
+// Names by which the controller can be told from outside.
+const (
+	// LeaseName is the lease of its leader election, by which can be told whether it runs; Karpenter has its own.
+	LeaseName = "autorepair-controller"
+	// ConditionsManager is the field manager by which it writes our conditions on NodeClaims.
+	ConditionsManager = Group + "/conditions"
 )
 
 // Annotations, labels and taints that the executor writes.

@@ -34,6 +34,11 @@ const (
 	VerifiedNotNeeded = "NotNeeded"
 	// VerifiedReplacementGone: the replacement left before it had been watched long enough, so nothing was proved.
 	VerifiedReplacementGone = "ReplacementGone"
+	// VerifiedReplacementSick: the replacement turned out sick too, of something else.
+	VerifiedReplacementSick = "ReplacementSick"
+	// VerifiedCauseReturned: a replacement showed the cause of the repair again, so the node was not what is broken. It
+	// stands until a later replacement of the same repair proves healthy.
+	VerifiedCauseReturned = "CauseReturned"
 )
 
 // Phase of a NodeRepair, derived from its conditions.
@@ -353,8 +358,41 @@ type NodeRepairList struct {
 	Items           []NodeRepair `json:"items"`
 }
 
+// CanBeLetGo says whether the repair has neither ended nor deleted or rebooted its node yet, so that it can be taken back.
+func (in *NodeRepair) CanBeLetGo() bool {
+	switch in.Status.Phase {
+	case PhaseTerminating, PhaseRebooting, PhaseReleasing, PhaseVerifying:
+		return false
+	default:
+		return !in.Finished()
+	}
+}
+
+// WithdrawnSince gives the replacements that have been withdrawn since the NodeRepair was as before, in their order.
+func (in *NodeRepair) WithdrawnSince(before *NodeRepair) []ReplacementStatus {
+	var out []ReplacementStatus
+	for i := range in.Status.Replacements {
+		was := i < len(before.Status.Replacements) && before.Status.Replacements[i].WithdrawnAt != nil
+		if in.Status.Replacements[i].WithdrawnAt != nil && !was {
+			out = append(out, in.Status.Replacements[i])
+		}
+	}
+	return out
+}
+
 // Finished says whether the repair has ended.
 func (in *NodeRepair) Finished() bool { return in.Status.Phase.Finished() }
+
+// CauseReturned says whether a replacement has shown the cause of the repair again, and none after it has proved healthy:
+// the repair was no help, since the node was not what is broken.
+func (in *NodeRepair) CauseReturned() bool {
+	for i := range in.Status.Conditions {
+		if c := &in.Status.Conditions[i]; c.Type == RepairConditionVerified {
+			return c.Status == metav1.ConditionFalse && c.Reason == VerifiedCauseReturned
+		}
+	}
+	return false
+}
 
 // HoldsBudget says whether the repair counts against its NodePool's disruption budget: from its creation until
 // the sick node is gone, or the repair has ended otherwise. One that terminates first holds it until Karpenter has

@@ -37,6 +37,7 @@ type Controller struct {
 	board      *disruption.Board
 	stops      Stops
 	observe    func(time.Duration)
+	committed  func(v1alpha1.Action, time.Duration)
 }
 
 // Stops gives what people have said by now against the repair of a NodeClaim, as the reader has it: of all repairs, where
@@ -49,6 +50,12 @@ func NewController(clk clock.Clock, kubeClient client.Client, apiReader client.R
 	board *disruption.Board, stops Stops, observe func(time.Duration),
 ) *Controller {
 	return &Controller{clock: clk, kubeClient: kubeClient, apiReader: apiReader, method: method, board: board, stops: stops, observe: observe}
+}
+
+// ObserveCommitments lets observe hear of each repair that was committed to, and how long after the end of the toleration.
+func (c *Controller) ObserveCommitments(observe func(v1alpha1.Action, time.Duration)) *Controller {
+	c.committed = observe
+	return c
 }
 
 // Name of the controller.
@@ -92,23 +99,25 @@ func (c *Controller) commit(ctx context.Context, commands []karpdisruption.Comma
 		return err
 	}
 	var repairs []*v1alpha1.NodeRepair
+	var eligible []time.Time
 	for _, command := range commands {
 		for _, candidate := range command.Candidates {
 			d, ok := c.board.Get(candidate.NodeClaim.UID)
 			if ok && d.Admitted && !atWork(existing, candidate.NodeClaim.UID) {
 				repairs = append(repairs, newNodeRepair(d, nextName(existing, candidate.NodeClaim.Name), len(command.Replacements)))
+				eligible = append(eligible, d.Node.Verdict.Deciding.EligibleAt)
 			}
 		}
 	}
 	// Each is within the budget by itself, so those that succeed stand although others fail.
 	errs := make([]error, len(repairs))
-	workqueue.ParallelizeUntil(ctx, writesAtOnce, len(repairs), func(i int) { errs[i] = c.create(ctx, repairs[i]) })
+	workqueue.ParallelizeUntil(ctx, writesAtOnce, len(repairs), func(i int) { errs[i] = c.create(ctx, repairs[i], eligible[i]) })
 	return errors.Join(errs...)
 }
 
 // create writes one NodeRepair, unless somebody has stopped it by now: many are written in one pass, and a stop counts
-// from the moment at which the cache shows it.
-func (c *Controller) create(ctx context.Context, repair *v1alpha1.NodeRepair) error {
+// from the moment at which the cache shows it. eligible is when the toleration of its cause had passed.
+func (c *Controller) create(ctx context.Context, repair *v1alpha1.NodeRepair, eligible time.Time) error {
 	stopped, err := c.stops(ctx, c.kubeClient, repair.Spec.NodeClaim.Name, repair.Spec.NodeName, repair.Spec.Policy.Name)
 	if err != nil || len(stopped) > 0 {
 		return err // the stop brings the next pass about, which says so
@@ -118,6 +127,9 @@ func (c *Controller) create(ctx context.Context, repair *v1alpha1.NodeRepair) er
 			return nil
 		}
 		return fmt.Errorf("creating noderepair, %w", err)
+	}
+	if c.committed != nil {
+		c.committed(repair.Spec.Action, c.clock.Since(eligible))
 	}
 	log.FromContext(ctx).Info("committed to a repair", "NodeRepair", repair.Name, "NodeClaim", repair.Spec.NodeClaim.Name,
 		"Node", repair.Spec.NodeName, "action", repair.Spec.Action, "reason", repair.Spec.Cause.Reason)

@@ -1,22 +1,27 @@
-// Package metrics keeps the series about findings and repairs up to date.
+// Package metrics sets the gauges to what the cluster holds.
 package metrics
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	toolscache "k8s.io/client-go/tools/cache"
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/periodic"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/decision"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/disruption"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/health"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/metrics"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/snapshot"
 )
 
 // period between two counts.
@@ -28,7 +33,6 @@ type Controller struct {
 	cache   client.Reader
 	board   *disruption.Board
 	metrics *metrics.Metrics
-	elected <-chan struct{}
 }
 
 // NewController makes the controller.
@@ -39,52 +43,20 @@ func NewController(clk clock.WithTicker, cache client.Reader, board *disruption.
 // Name of the controller.
 func (*Controller) Name() string { return "metrics" }
 
-// Register watches NodeRepairs for their end, and adds the loop that counts.
-func (c *Controller) Register(ctx context.Context, m manager.Manager) error {
-	c.elected = m.Elected()
-	informer, err := m.GetCache().GetInformer(ctx, &v1alpha1.NodeRepair{})
-	if err != nil {
-		return fmt.Errorf("watching noderepairs, %w", err)
-	}
-	if _, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{UpdateFunc: func(before, after any) {
-		was, ok := before.(*v1alpha1.NodeRepair)
-		is, okAfter := after.(*v1alpha1.NodeRepair)
-		if ok && okAfter && !was.Finished() && is.Finished() && c.leads() {
-			c.finished(is)
-		}
-	}}); err != nil {
-		return fmt.Errorf("watching noderepairs, %w", err)
-	}
-	return m.Add(c)
-}
-
-// leads says whether this replica leads; the others must not count the same end again.
-func (c *Controller) leads() bool {
-	select {
-	case <-c.elected:
-		return true
-	default:
-		return false
-	}
-}
+// Register adds the loop that counts.
+func (c *Controller) Register(_ context.Context, m manager.Manager) error { return m.Add(c) }
 
 // NeedLeaderElection is true: replicas that do not lead would report the same again.
 func (*Controller) NeedLeaderElection() bool { return true }
 
 // Start counts once per period.
 func (c *Controller) Start(ctx context.Context) error {
-	ticker := c.clock.NewTicker(period)
-	defer ticker.Stop()
-	for {
+	c.metrics.Leading.WithLabelValues().Set(1)
+	return periodic.Run(ctx, c.clock, period, func(ctx context.Context) { //nolint:wrapcheck // it gives none
 		if err := c.Count(ctx); err != nil {
 			log.FromContext(ctx).WithName(c.Name()).Error(err, "counting")
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C():
-		}
-	}
+	})
 }
 
 // Count sets the gauges to what holds now.
@@ -97,49 +69,136 @@ func (c *Controller) Count(ctx context.Context) error {
 	if err := c.cache.List(ctx, repairs, client.UnsafeDisableDeepCopy); err != nil {
 		return fmt.Errorf("listing noderepairs, %w", err)
 	}
+	pools := &karpv1.NodePoolList{}
+	if err := c.cache.List(ctx, pools, client.UnsafeDisableDeepCopy); err != nil {
+		return fmt.Errorf("listing nodepools, %w", err)
+	}
+	paused, err := snapshot.Paused(ctx, c.cache, c.clock.Now())
+	if err != nil {
+		return fmt.Errorf("counting stops, %w", err)
+	}
+	for i := range pools.Items {
+		c.metrics.KnowNodePool(pools.Items[i].Name)
+	}
+	c.countHealths(healths.Items)
+	c.countRepairs(repairs.Items)
+	c.countDecisions()
+	c.countSuspects()
+	for kind, n := range paused {
+		c.metrics.Paused.WithLabelValues(kind).Set(float64(n))
+	}
+	return nil
+}
+
+// sights from the best to the worst.
+var sights = []string{string(v1alpha1.SourceActive), string(v1alpha1.SourceDegraded), string(v1alpha1.SourceUnavailable), silent}
+
+// silent is the sight of a source whose heartbeats are missing.
+const silent = "Silent"
+
+func (c *Controller) countHealths(healths []v1alpha1.NodeHealth) {
 	c.metrics.Findings.Reset()
-	for i := range healths.Items {
-		for _, finding := range healths.Items[i].Findings {
-			c.metrics.Findings.WithLabelValues(string(finding.Category), string(finding.Severity)).Inc()
-		}
+	for _, sight := range sights {
+		c.metrics.Nodes.WithLabelValues(sight).Set(0)
 	}
-	c.metrics.RepairsActive.Reset()
-	for i := range repairs.Items {
-		if !repairs.Items[i].Finished() {
-			phase := repairs.Items[i].Status.Phase
-			if phase == "" {
-				phase = v1alpha1.PhaseCommitted
+	now := c.clock.Now()
+	for i := range healths {
+		c.metrics.Nodes.WithLabelValues(sightOf(&healths[i], now)).Inc()
+		for _, f := range healths[i].Findings {
+			reason := "Other"
+			if known, ok := health.Lookup(f.Reason); ok {
+				reason = known.Name
 			}
-			c.metrics.RepairsActive.WithLabelValues(string(phase)).Inc()
+			c.metrics.Findings.WithLabelValues(string(f.Category), string(f.Severity), reason).Inc()
 		}
 	}
+}
+
+// sightOf gives the worst of the sights of a node's sources.
+func sightOf(nodeHealth *v1alpha1.NodeHealth, now time.Time) string {
+	worst := 0
+	for _, source := range nodeHealth.Sources {
+		sight := string(source.State)
+		if health.Silent(source, now) {
+			sight = silent
+		}
+		worst = max(worst, slices.Index(sights, sight))
+	}
+	return sights[worst]
+}
+
+func (c *Controller) countRepairs(repairs []v1alpha1.NodeRepair) {
+	c.metrics.RepairsActive.Reset()
+	c.metrics.RepairsActiveSince.Reset()
+	since := earliest{}
+	for i := range repairs {
+		if repairs[i].Finished() {
+			continue
+		}
+		phase := string(cmp.Or(repairs[i].Status.Phase, v1alpha1.PhaseCommitted))
+		c.metrics.RepairsActive.WithLabelValues(phase).Inc()
+		since.add(phase, repairs[i].CreationTimestamp.Time)
+	}
+	since.set(c.metrics.RepairsActiveSince)
+}
+
+func (c *Controller) countDecisions() {
 	c.metrics.Unhealthy.Reset()
 	c.metrics.Blocked.Reset()
+	c.metrics.BlockedSince.Reset()
+	since := earliest{}
 	for _, d := range c.board.All() {
 		if d.Node.Verdict.Unhealthy {
 			c.metrics.Unhealthy.WithLabelValues(d.Node.NodePool).Inc()
 		}
 		for _, blocker := range d.Blockers {
 			c.metrics.Blocked.WithLabelValues(string(blocker.Reason)).Inc()
+			if deciding := d.Node.Verdict.Deciding; d.Node.Verdict.Unhealthy && deciding != nil {
+				since.add(string(blocker.Reason), deciding.EligibleAt)
+			}
 		}
 	}
-	return nil
+	since.set(c.metrics.BlockedSince)
 }
 
-// finished counts a repair and the times of its phases, once its end stands in the API.
-func (c *Controller) finished(repair *v1alpha1.NodeRepair) {
-	action := string(repair.Spec.Action)
-	c.metrics.Repairs.WithLabelValues(string(repair.Status.Phase), action).Inc()
-	previous := repair.CreationTimestamp
-	for _, conditionType := range []string{
-		v1alpha1.RepairConditionFenced, v1alpha1.RepairConditionProvisioned, v1alpha1.RepairConditionTerminated,
-		v1alpha1.RepairConditionRebooted, v1alpha1.RepairConditionReleased, v1alpha1.RepairConditionVerified,
-	} {
-		condition := meta.FindStatusCondition(repair.Status.Conditions, conditionType)
-		if condition == nil || condition.Status != metav1.ConditionTrue {
+// maxDomains bounds the domains that are named; where more are suspect than a person looks at, their number says it.
+const maxDomains = 50
+
+func (c *Controller) countSuspects() {
+	for _, kind := range []string{"nodepool", "zone", "instance-type", "image"} {
+		c.metrics.SuspectDomains.WithLabelValues(kind).Set(0)
+	}
+	c.metrics.DomainSick.Reset()
+	c.metrics.DomainNodes.Reset()
+	c.metrics.DomainWidth.Reset()
+	suspects := slices.Clone(c.board.Suspects())
+	slices.SortStableFunc(suspects, func(a, b decision.Suspect) int { return cmp.Compare(b.Sick, a.Sick) })
+	for i, s := range suspects {
+		c.metrics.SuspectDomains.WithLabelValues(s.Kind).Inc()
+		if i >= maxDomains {
 			continue
 		}
-		c.metrics.PhaseDuration.WithLabelValues(conditionType, action).Observe(max(condition.LastTransitionTime.Sub(previous.Time).Seconds(), 0))
-		previous = condition.LastTransitionTime
+		c.metrics.DomainSick.WithLabelValues(s.Kind, s.Name).Set(float64(s.Sick))
+		c.metrics.DomainNodes.WithLabelValues(s.Kind, s.Name).Set(float64(s.Nodes))
+		width := s.Width
+		if !s.PausedUntil.IsZero() {
+			width = 0
+		}
+		c.metrics.DomainWidth.WithLabelValues(s.Kind, s.Name).Set(float64(width))
+	}
+}
+
+// earliest is the earliest time of each label value.
+type earliest map[string]time.Time
+
+func (e earliest) add(label string, at time.Time) {
+	if was, ok := e[label]; !ok || at.Before(was) {
+		e[label] = at
+	}
+}
+
+func (e earliest) set(gauge *prometheus.GaugeVec) {
+	for label, at := range e {
+		gauge.WithLabelValues(label).Set(float64(at.Unix()))
 	}
 }

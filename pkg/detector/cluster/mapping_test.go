@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/health"
 )
 
 func load(t *testing.T, text string) ([]Mapping, error) {
@@ -17,6 +18,23 @@ func load(t *testing.T, text string) ([]Mapping, error) {
 	path := filepath.Join(t.TempDir(), "node-conditions.yaml")
 	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 	return LoadNodeConditions(path)
+}
+
+// People read in the catalogue, and in the documentation that is made of it, what a reason does.
+func TestNamedReasonsAreThoseOfTheCatalogue(t *testing.T) {
+	defaults, err := LoadNodeConditions("")
+	require.NoError(t, err)
+	for _, mapping := range defaults {
+		finding := mapping.Finding
+		if finding.Reason == "" {
+			continue
+		}
+		known, ok := health.Lookup(finding.Reason)
+		require.True(t, ok, finding.Reason)
+		require.Equal(t, known.Category, finding.Category, finding.Reason)
+		require.Equal(t, known.Severity, finding.Severity, finding.Reason)
+		require.Contains(t, known.Sources, SourceNodeConditions, finding.Reason)
+	}
 }
 
 func TestAUsersEntriesComeBeforeTheDefaults(t *testing.T) {

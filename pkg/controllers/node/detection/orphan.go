@@ -4,6 +4,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/events"
 )
 
 // withoutNode says once that a NodeHealth speaks of a Node that does not exist. It is left as it is: one that is owned
@@ -19,6 +20,6 @@ func (c *Controller) withoutNode(name string, health *v1alpha1.NodeHealth) {
 	if said, ok := c.orphans.Swap(name, health.UID); ok && said == health.UID {
 		return
 	}
-	c.recorder.Eventf(health, nil, corev1.EventTypeWarning, "NodeNotFound", "Detect",
+	c.recorder.Eventf(health, nil, corev1.EventTypeWarning, events.ReasonNodeNotFound, "Detect",
 		"there is no Node %s: what this NodeHealth says counts for nothing; delete it, or name it as a Node", name)
 }

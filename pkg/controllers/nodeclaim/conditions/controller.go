@@ -35,9 +35,6 @@ import (
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/explain"
 )
 
-// FieldManager owns our conditions on NodeClaims.
-const FieldManager = "autorepair.sh/conditions"
-
 // Controller is the one writer of our conditions.
 type Controller struct {
 	clock      clock.Clock
@@ -47,6 +44,8 @@ type Controller struct {
 	changed    chan event.GenericEvent
 	steps      *rate.Limiter
 	oneList    func() bool
+	observe    func(v1alpha1.Category, time.Duration)
+	detections detections
 
 	mu       sync.Mutex
 	versions string
@@ -66,6 +65,12 @@ func (c *Controller) LockWhere(oneList func() bool) *Controller {
 	return c
 }
 
+// ObserveDetection lets observe hear how long it took from the start of each fault until its condition was written.
+func (c *Controller) ObserveDetection(observe func(v1alpha1.Category, time.Duration)) *Controller {
+	c.observe = observe
+	return c
+}
+
 // Name of the controller.
 func (*Controller) Name() string { return "nodeclaim.conditions" }
 
@@ -73,6 +78,9 @@ func (*Controller) Name() string { return "nodeclaim.conditions" }
 func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	claim := &karpv1.NodeClaim{}
 	if err := c.kubeClient.Get(ctx, request.NamespacedName, claim); err != nil {
+		if apierrors.IsNotFound(err) {
+			c.detections.forget(request.Name)
+		}
 		return reconcile.Result{}, client.IgnoreNotFound(err) //nolint:wrapcheck // names the object
 	}
 	diagnosed, err := c.diagnose(ctx, claim)
@@ -107,6 +115,7 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 			return reconcile.Result{}, fmt.Errorf("writing the conditions of nodeclaim %s, %w", claim.Name, err)
 		}
 		c.tell(claim, existing, wanted)
+		c.detected(claim.Name, existing, wanted, diagnosed.Verdict, c.clock.Now())
 	}
 	if diagnosed.NextChange.IsZero() {
 		return reconcile.Result{}, nil
@@ -224,7 +233,7 @@ func (c *Controller) apply(ctx context.Context, claim *karpv1.NodeClaim, wanted 
 	if err := json.Unmarshal(text, &object.Object); err != nil {
 		return fmt.Errorf("writing conditions down, %w", err)
 	}
-	return c.kubeClient.Status().Apply(ctx, client.ApplyConfigurationFromUnstructured(object), client.FieldOwner(FieldManager), client.ForceOwnership) //nolint:wrapcheck // the caller says it
+	return c.kubeClient.Status().Apply(ctx, client.ApplyConfigurationFromUnstructured(object), client.FieldOwner(v1alpha1.ConditionsManager), client.ForceOwnership) //nolint:wrapcheck // the caller says it
 }
 
 // Register adds the controller to the manager.

@@ -3,10 +3,8 @@ package conditions
 import (
 	"context"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"github.com/awslabs/operatorpkg/status"
 	"github.com/stretchr/testify/require"
@@ -95,7 +93,7 @@ func claim(change ...func(*karpv1.NodeClaim)) *karpv1.NodeClaim {
 	return c
 }
 
-func health(severity v1alpha1.Severity) *v1alpha1.NodeHealth {
+func nodeHealth(severity v1alpha1.Severity) *v1alpha1.NodeHealth {
 	h := &v1alpha1.NodeHealth{ObjectMeta: metav1.ObjectMeta{Name: "node"}}
 	h.Sources = []v1alpha1.Source{{Name: "test", State: v1alpha1.SourceActive, Categories: []v1alpha1.Category{v1alpha1.CategoryKernel, v1alpha1.CategoryStorage}}}
 	if severity != "" {
@@ -123,7 +121,7 @@ func repairing(phase v1alpha1.Phase, message string) *v1alpha1.NodeRepair {
 const kernelReady, storageReady = v1alpha1.Group + "/KernelReady", v1alpha1.Group + "/StorageReady"
 
 func TestFactsAreToldAtOnceAndTheVerdictWhenTheTolerationEnds(t *testing.T) {
-	w := newWorld(t, claim(), health(v1alpha1.SeverityFatal), policy())
+	w := newWorld(t, claim(), nodeHealth(v1alpha1.SeverityFatal), policy())
 	result := w.look()
 	require.Equal(t, metav1.ConditionFalse, w.condition(kernelReady).Status)
 	require.Equal(t, "KernelDeadlock", w.condition(kernelReady).Reason)
@@ -139,7 +137,7 @@ func TestFactsAreToldAtOnceAndTheVerdictWhenTheTolerationEnds(t *testing.T) {
 }
 
 func TestNothingIsWrittenWhereNothingHasChanged(t *testing.T) {
-	w := newWorld(t, claim(), health(v1alpha1.SeverityFatal), policy())
+	w := newWorld(t, claim(), nodeHealth(v1alpha1.SeverityFatal), policy())
 	w.look()
 	w.clock.Step(10 * time.Second)
 	w.look()
@@ -147,7 +145,7 @@ func TestNothingIsWrittenWhereNothingHasChanged(t *testing.T) {
 }
 
 func TestConditionsThatSomebodyWipesComeBack(t *testing.T) {
-	w := newWorld(t, claim(), health(v1alpha1.SeverityFatal), policy())
+	w := newWorld(t, claim(), nodeHealth(v1alpha1.SeverityFatal), policy())
 	w.look()
 	wiped := &karpv1.NodeClaim{}
 	require.NoError(t, w.api.Get(context.Background(), client.ObjectKey{Name: "claim"}, wiped))
@@ -158,7 +156,7 @@ func TestConditionsThatSomebodyWipesComeBack(t *testing.T) {
 }
 
 func TestConditionsGoWhenNothingWatchesAnyMore(t *testing.T) {
-	h := health(v1alpha1.SeverityFatal)
+	h := nodeHealth(v1alpha1.SeverityFatal)
 	w := newWorld(t, claim(), h, policy())
 	w.look()
 	require.NoError(t, w.api.Delete(context.Background(), h))
@@ -169,42 +167,16 @@ func TestConditionsGoWhenNothingWatchesAnyMore(t *testing.T) {
 }
 
 func TestAWarningIsAFactButNoVerdict(t *testing.T) {
-	w := newWorld(t, claim(), health(v1alpha1.SeverityWarning), policy())
+	w := newWorld(t, claim(), nodeHealth(v1alpha1.SeverityWarning), policy())
 	w.clock.Step(time.Hour)
 	w.look()
 	require.Empty(t, w.condition(v1alpha1.ConditionUnhealthy))
 	require.Empty(t, w.condition(v1alpha1.ConditionRepairBlocked))
 }
 
-func TestTheTurnsAreToldAsEventsOnceEach(t *testing.T) {
-	h := health(v1alpha1.SeverityFatal)
-	w := newWorld(t, claim(), h, policy())
-	w.clock.Step(time.Minute)
-	w.look()
-	w.look()
-	told := w.told()
-	require.Len(t, told, 2, "on the NodeClaim and on the Node: %v", told)
-	require.Contains(t, told[0], "Warning Unhealthy")
-	h.Findings = nil
-	require.NoError(t, w.api.Update(context.Background(), h))
-	w.look()
-	told = w.told()
-	require.Len(t, told, 2, "%v", told)
-	require.Contains(t, told[0], "Normal Recovered")
-}
-
-func TestALongNoteIsCutBetweenRunes(t *testing.T) {
-	w := newWorld(t)
-	w.event(claim(), "Normal", "Test", strings.Repeat("ü", 900))
-	note := w.told()[0]
-	require.True(t, utf8.ValidString(note))
-	require.LessOrEqual(t, len(note), 1024+len("Normal Test "))
-	require.True(t, strings.HasSuffix(note, "…"))
-}
-
 func TestStepsAreToldAtOnceAndInAStormInFewWrites(t *testing.T) {
 	repair := repairing(v1alpha1.PhaseProvisioning, "0")
-	w := newWorld(t, claim(), health(v1alpha1.SeverityFatal), policy(), repair)
+	w := newWorld(t, claim(), nodeHealth(v1alpha1.SeverityFatal), policy(), repair)
 	w.clock.Step(time.Minute)
 	w.look()
 	says := func(message string) reconcile.Result {
@@ -221,7 +193,7 @@ func TestStepsAreToldAtOnceAndInAStormInFewWrites(t *testing.T) {
 	require.NotContains(t, w.condition(v1alpha1.ConditionRepairing).Message, "too many")
 	require.Equal(t, stepPause, result.RequeueAfter)
 
-	h := health(v1alpha1.SeverityFatal)
+	h := nodeHealth(v1alpha1.SeverityFatal)
 	require.NoError(t, w.api.Get(context.Background(), client.ObjectKey{Name: "node"}, h))
 	h.Findings = append(h.Findings, v1alpha1.Finding{Source: "test", Reason: "XFSShutdown", Category: v1alpha1.CategoryStorage, Severity: v1alpha1.SeverityFatal, Since: metav1.NewTime(now)})
 	require.NoError(t, w.api.Update(context.Background(), h))
@@ -237,7 +209,7 @@ func TestStepsAreToldAtOnceAndInAStormInFewWrites(t *testing.T) {
 func TestARepairWhoseFirstStepIsBeingTakenIsToldWithIt(t *testing.T) {
 	repair := repairing("", "")
 	repair.CreationTimestamp = metav1.NewTime(now.Add(time.Minute))
-	w := newWorld(t, claim(), health(v1alpha1.SeverityFatal), policy(), repair)
+	w := newWorld(t, claim(), nodeHealth(v1alpha1.SeverityFatal), policy(), repair)
 	w.clock.Step(time.Minute)
 	require.Equal(t, stepPause, w.look().RequeueAfter)
 	require.Zero(t, w.writes)
@@ -255,9 +227,9 @@ func TestWeKeepOutOfKarpentersWay(t *testing.T) {
 		objects []client.Object
 		pause   time.Duration
 	}{
-		"a NodeClaim that is launching, and healthy":         {objects: []client.Object{claim(young), health("")}, pause: launchesWithin},
-		"but not where it comes up sick":                     {objects: []client.Object{claim(young), health(v1alpha1.SeverityFatal)}},
-		"a NodeClaim that has been Initialized, and healthy": {objects: []client.Object{claim(), health("")}},
+		"a NodeClaim that is launching, and healthy":         {objects: []client.Object{claim(young), nodeHealth("")}, pause: launchesWithin},
+		"but not where it comes up sick":                     {objects: []client.Object{claim(young), nodeHealth(v1alpha1.SeverityFatal)}},
+		"a NodeClaim that has been Initialized, and healthy": {objects: []client.Object{claim(), nodeHealth("")}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, append(test.objects, policy())...)

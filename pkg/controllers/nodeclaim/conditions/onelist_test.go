@@ -17,7 +17,7 @@ import (
 // With the CRDs of Karpenter before 1.15 server-side apply drops Karpenter's own conditions, Launched among them, and
 // Karpenter launches the node a second time.
 func TestWhereTheConditionsAreOneListThoseOfOthersStay(t *testing.T) {
-	w := newWorld(t, claim(), health(v1alpha1.SeverityFatal), policy())
+	w := newWorld(t, claim(), nodeHealth(v1alpha1.SeverityFatal), policy())
 	w.LockWhere(func() bool { return true })
 	w.look()
 	require.Zero(t, w.writes, "nothing is applied")
@@ -29,7 +29,7 @@ func TestWhereTheConditionsAreOneListThoseOfOthersStay(t *testing.T) {
 }
 
 func TestAConflictIsTriedAgainSoon(t *testing.T) {
-	w := newWorld(t, claim(), health(v1alpha1.SeverityFatal), policy())
+	w := newWorld(t, claim(), nodeHealth(v1alpha1.SeverityFatal), policy())
 	w.LockWhere(func() bool { return true })
 	w.kubeClient = interceptor.NewClient(w.api, interceptor.Funcs{
 		SubResourcePatch: func(_ context.Context, _ client.Client, _ string, o client.Object, _ client.Patch, _ ...client.SubResourcePatchOption) error {

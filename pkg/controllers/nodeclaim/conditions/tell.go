@@ -1,6 +1,7 @@
 package conditions
 
 import (
+	"fmt"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -10,41 +11,77 @@ import (
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/events"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/health"
 )
+
+// action of the events about a diagnosis.
+const action = "Diagnose"
 
 // tell says each turn once, on the NodeClaim and its Node, after it has been written.
 func (c *Controller) tell(claim *karpv1.NodeClaim, before, after []metav1.Condition) {
+	if claim.DeletionTimestamp.IsZero() {
+		c.tellFacts(claim, before, after)
+	}
 	sick := meta.FindStatusCondition(after, v1alpha1.ConditionUnhealthy)
 	wasSick := meta.FindStatusCondition(before, v1alpha1.ConditionUnhealthy)
 	switch {
 	case sick != nil && wasSick == nil:
-		c.event(claim, corev1.EventTypeWarning, "Unhealthy", sick.Message)
+		c.event(claim, corev1.EventTypeWarning, events.ReasonUnhealthy, action, sick.Message)
 	case sick == nil && wasSick != nil && claim.DeletionTimestamp.IsZero():
-		c.event(claim, corev1.EventTypeNormal, "Recovered", "the node has no Fatal finding past its toleration any more")
+		c.event(claim, corev1.EventTypeNormal, events.ReasonRecovered, action, "the node has no Fatal finding past its toleration any more")
 	}
 	blocked := meta.FindStatusCondition(after, v1alpha1.ConditionRepairBlocked)
 	wasBlocked := meta.FindStatusCondition(before, v1alpha1.ConditionRepairBlocked)
 	if blocked != nil && (wasBlocked == nil || wasBlocked.Reason != blocked.Reason) {
-		c.event(claim, corev1.EventTypeNormal, "RepairBlocked", blocked.Message)
+		// With the blocker as action, another one within the minutes of a series is an event of its own.
+		c.event(claim, corev1.EventTypeNormal, events.ReasonRepairBlocked, blocked.Reason, blocked.Message)
 	}
 }
 
-// maxNote is the longest note, in bytes, that the API server takes in an event, less a margin for the ellipsis
-// (pkg/apis/core/validation/events.go of Kubernetes 1.36: 1024).
-const maxNote = 1000
-
-func (c *Controller) event(claim *karpv1.NodeClaim, kind, reason, message string) {
-	if len(message) > maxNote {
-		message = strings.ToValidUTF8(message[:maxNote], "") + "…"
+// tellFacts says which conditions have turned. That one is there for the first time and holds is no turn, nor that no
+// source can tell yet.
+func (c *Controller) tellFacts(claim *karpv1.NodeClaim, before, after []metav1.Condition) {
+	var unknown []string
+	for _, category := range health.Categories {
+		is, was := turned(category, before, after)
+		if is == nil {
+			continue
+		}
+		switch {
+		case is.Status == metav1.ConditionFalse:
+			c.event(claim, corev1.EventTypeWarning, events.FactReason(category, false), action, is.Message)
+		case was == "":
+		case is.Status == metav1.ConditionTrue:
+			c.event(claim, corev1.EventTypeNormal, events.FactReason(category, true), action, is.Message)
+		default:
+			unknown = append(unknown, fmt.Sprintf("%sReady: %s", category, is.Message))
+		}
 	}
+	if len(unknown) > 0 {
+		c.event(claim, corev1.EventTypeWarning, events.ReasonNotObserved, action, strings.Join(unknown, "\n"))
+	}
+}
+
+// turned gives the condition of a category and its status before; nil where the status is the same, empty where it was
+// not there.
+func turned(category v1alpha1.Category, before, after []metav1.Condition) (is *metav1.Condition, was metav1.ConditionStatus) {
+	is = meta.FindStatusCondition(after, health.ConditionType(category))
+	if before := meta.FindStatusCondition(before, health.ConditionType(category)); before != nil {
+		was = before.Status
+	}
+	if is == nil || is.Status == was {
+		return nil, was
+	}
+	return is, was
+}
+
+func (c *Controller) event(claim *karpv1.NodeClaim, kind, reason, action, message string) {
 	objects := []runtime.Object{claim}
 	if claim.Status.NodeName != "" {
-		objects = append(objects, &corev1.Node{
-			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Node"},
-			ObjectMeta: metav1.ObjectMeta{Name: claim.Status.NodeName},
-		})
+		objects = append(objects, events.Node(claim.Status.NodeName))
 	}
 	for _, object := range objects {
-		c.recorder.Eventf(object, nil, kind, reason, "Diagnose", "%s", message)
+		c.recorder.Eventf(object, nil, kind, reason, action, "%s", message)
 	}
 }

@@ -5,6 +5,7 @@ package janitor
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -16,6 +17,7 @@ import (
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/periodic"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/repair"
 )
 
@@ -53,18 +55,11 @@ func (*Controller) NeedLeaderElection() bool { return true }
 
 // Start makes a round at once, and then one every 30 s until the context ends.
 func (c *Controller) Start(ctx context.Context) error {
-	ticker := c.clock.NewTicker(Every)
-	defer ticker.Stop()
-	for {
+	return periodic.Run(ctx, c.clock, Every, func(ctx context.Context) { //nolint:wrapcheck // it gives none
 		if err := c.Round(ctx); err != nil {
 			log.FromContext(ctx).Error(err, "clearing up after repairs")
 		}
-		select {
-		case <-ticker.C():
-		case <-ctx.Done():
-			return nil
-		}
-	}
+	})
 }
 
 // Round looks at all Nodes and NodeClaims once.
@@ -74,16 +69,15 @@ func (c *Controller) Round(ctx context.Context) error {
 	if err := c.apiReader.List(ctx, repairs); err != nil {
 		return fmt.Errorf("listing noderepairs, %w", err)
 	}
-	atWork, names := map[types.UID]bool{}, map[string]bool{}
+	atWork, byName := map[types.UID]bool{}, map[string]*v1alpha1.NodeRepair{}
 	for i := range repairs.Items {
-		if !repairs.Items[i].Finished() {
-			atWork[repairs.Items[i].UID], names[repairs.Items[i].Name] = true, true
-		}
+		r := &repairs.Items[i]
+		atWork[r.UID], byName[r.Name] = !r.Finished(), r
 	}
 	if err := c.fences(ctx, atWork); err != nil {
 		return err
 	}
-	return c.replacements(ctx, names)
+	return c.replacements(ctx, byName)
 }
 
 func (c *Controller) fences(ctx context.Context, atWork map[types.UID]bool) error {
@@ -106,7 +100,8 @@ func (c *Controller) fences(ctx context.Context, atWork map[types.UID]bool) erro
 }
 
 // replacements lifts protection that no repair holds any more. One that nobody uses is then Karpenter's to remove.
-func (c *Controller) replacements(ctx context.Context, atWork map[string]bool) error {
+// One that came to be after its repair had ended, as the write of a leader that was frozen may, is withdrawn.
+func (c *Controller) replacements(ctx context.Context, repairs map[string]*v1alpha1.NodeRepair) error {
 	claims := &karpv1.NodeClaimList{}
 	if err := c.kubeClient.List(ctx, claims, client.HasLabels{v1alpha1.NodeRepairLabel}, client.UnsafeDisableDeepCopy); err != nil {
 		return fmt.Errorf("listing replacements, %w", err)
@@ -115,12 +110,30 @@ func (c *Controller) replacements(ctx context.Context, atWork map[string]bool) e
 		claim := &claims.Items[i]
 		_, protected := claim.Annotations[karpv1.DoNotDisruptAnnotationKey]
 		young := c.clock.Since(claim.CreationTimestamp.Time) < orphanAge
-		if !protected || young || atWork[claim.Labels[v1alpha1.NodeRepairLabel]] || !claim.DeletionTimestamp.IsZero() {
+		r := repairs[claim.Labels[v1alpha1.NodeRepairLabel]]
+		if !protected || young || (r != nil && !r.Finished()) || !claim.DeletionTimestamp.IsZero() {
 			continue
+		}
+		if r != nil && !uses(r, claim.Name) {
+			withdrawn, err := c.executor.WithdrawLate(ctx, claim)
+			if err != nil {
+				return err //nolint:wrapcheck // says what it did
+			}
+			if withdrawn {
+				log.FromContext(ctx).Info("withdrew a replacement that came after its repair had ended", "NodeRepair", r.Name, "NodeClaim", claim.Name)
+				continue
+			}
 		}
 		if err := c.executor.Release(ctx, claim.Name, claim.Status.NodeName, claim.Labels[karpv1.NodePoolLabelKey]); err != nil {
 			return err //nolint:wrapcheck // says what it did
 		}
 	}
 	return nil
+}
+
+// uses says whether a repair ended with the replacement in use.
+func uses(r *v1alpha1.NodeRepair, replacement string) bool {
+	return slices.ContainsFunc(r.Status.Replacements, func(s v1alpha1.ReplacementStatus) bool {
+		return s.NodeClaim == replacement && s.WithdrawnAt == nil
+	})
 }

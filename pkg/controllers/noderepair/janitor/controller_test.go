@@ -43,6 +43,15 @@ func nodeRepair(phase v1alpha1.Phase) *v1alpha1.NodeRepair {
 	return r
 }
 
+// with a replacement, which was withdrawn or not.
+func with(r *v1alpha1.NodeRepair, withdrawn bool) *v1alpha1.NodeRepair {
+	r.Status.Replacements = []v1alpha1.ReplacementStatus{{NodeClaim: "replacement"}}
+	if withdrawn {
+		r.Status.Replacements[0].WithdrawnAt = &metav1.Time{Time: now}
+	}
+	return r
+}
+
 func round(t *testing.T, objects ...client.Object) client.Client {
 	t.Helper()
 	api := fakeapi.Builder().WithObjects(objects...).Build()
@@ -87,7 +96,7 @@ func TestTheProtectionOfAReplacementIsLiftedWhereNoRepairHoldsIt(t *testing.T) {
 		protected bool
 	}{
 		"its repair is gone":                        {objects: []client.Object{replacement(time.Hour), pool}},
-		"its repair has ended":                      {objects: []client.Object{replacement(time.Hour), pool, nodeRepair(v1alpha1.PhaseCanceled)}},
+		"its repair has ended":                      {objects: []client.Object{replacement(time.Hour), pool, with(nodeRepair(v1alpha1.PhaseFailed), false)}},
 		"its repair is at work":                     {objects: []client.Object{replacement(time.Hour), pool, nodeRepair(v1alpha1.PhaseVerifying)}, protected: true},
 		"it is newer than what the cache may show":  {objects: []client.Object{replacement(time.Second), pool}, protected: true},
 		"its NodePool asks for the same protection": {objects: []client.Object{replacement(time.Hour), asks}, protected: true},
@@ -96,6 +105,29 @@ func TestTheProtectionOfAReplacementIsLiftedWhereNoRepairHoldsIt(t *testing.T) {
 			claim := get(t, round(t, test.objects...), &karpv1.NodeClaim{}, "replacement")
 			_, protected := claim.Annotations[karpv1.DoNotDisruptAnnotationKey]
 			require.Equal(t, test.protected, protected)
+		})
+	}
+}
+
+func TestAReplacementThatComesAfterItsRepairHasEndedIsWithdrawn(t *testing.T) {
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "pod"}, Spec: corev1.PodSpec{NodeName: "new"}}
+	stands := replacement(time.Hour)
+	stands.Status.NodeName = "new"
+	for name, test := range map[string]struct {
+		objects []client.Object
+		stays   bool
+	}{
+		"its repair knows nothing of it":     {objects: []client.Object{replacement(time.Hour), nodeRepair(v1alpha1.PhaseCanceled)}},
+		"its repair had withdrawn it before": {objects: []client.Object{replacement(time.Hour), with(nodeRepair(v1alpha1.PhaseFailed), true)}},
+		"its repair is at work":              {objects: []client.Object{replacement(time.Hour), nodeRepair(v1alpha1.PhaseWaiting)}, stays: true},
+		"pods have come to it":               {objects: []client.Object{stands, pod, nodeRepair(v1alpha1.PhaseCanceled)}, stays: true},
+		"nothing is known of its repair":     {objects: []client.Object{replacement(time.Hour)}, stays: true},
+		"it is new":                          {objects: []client.Object{replacement(time.Second), nodeRepair(v1alpha1.PhaseCanceled)}, stays: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := round(t, test.objects...).Get(context.Background(), client.ObjectKey{Name: "replacement"}, &karpv1.NodeClaim{})
+			require.NoError(t, client.IgnoreNotFound(err))
+			require.Equal(t, test.stays, err == nil)
 		})
 	}
 }

@@ -42,6 +42,26 @@ func TestOrderIsThatOfTheConditions(t *testing.T) {
 	require.Equal(t, append(append([]v1alpha1.Category{}, health.Categories...), v1alpha1.CategoryRequest), order)
 }
 
+func TestReasonsAreReadAsSentences(t *testing.T) {
+	c, err := parse(read(t, catalogueFile))
+	require.NoError(t, err)
+	text := string(markdown(c))
+	for name, want := range map[string]string{
+		"a Warning that becomes Fatal":   "**Warning, Fatal after being seen 3 times in 10m.** A processor was stuck",
+		"a Fatal one says when":          "- **By default:** the node is replaced, once it has stood for 30m.\n- **Believed after** standing for 10s, **over after** a look that does not find it; seen by interfaces;",
+		"a Warning is only shown":        "- **By default:** shown, and nothing else.",
+		"a pair, or quiet":               "**over after** a line that says so or 2m without it; seen by ipamd-log;",
+		"what nobody states yet":         "seen by nodeclaim (which states nothing yet);",
+		"a request is heeded at once":    "- **By default:** the node is repaired as asked, at once.",
+		"a family has its link":          "[NvidiaXID&lt;n&gt;Warning](#nvidiaxidnwarning)",
+		"a family has its expression":    "- **Written as** `",
+		"what every reason has to offer": "- **What to do:** ",
+	} {
+		require.Contains(t, text, want, name)
+	}
+	require.Equal(t, len(c.reasons), strings.Count(text, "\n- **What to do:** "))
+}
+
 // Every category with a reason that is replaced has a rule, and no other.
 func TestDefaultPolicyCoversWhatIsReplaced(t *testing.T) {
 	var policy v1alpha1.RepairPolicy

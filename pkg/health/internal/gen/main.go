@@ -1,5 +1,5 @@
-// Command gen makes zz_generated.reasons.go, zz_generated.lines.go, REASONS.md and the default RepairPolicy from reasons.yaml. Run it with
-// `go generate ./pkg/health`.
+// Command gen makes zz_generated.reasons.go, zz_generated.lines.go, docs/reasons.md and the default RepairPolicy from
+// reasons.yaml. Run it with `go generate ./pkg/health`.
 package main
 
 import (
@@ -13,7 +13,7 @@ const (
 	catalogueFile = "reasons.yaml"
 	goFile        = "zz_generated.reasons.go"
 	linesFile     = "zz_generated.lines.go"
-	markdownFile  = "REASONS.md"
+	markdownFile  = "../../docs/reasons.md"
 	policyFile    = "../../charts/autorepair/files/default-repairpolicy.yaml"
 )
 

@@ -3,40 +3,73 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
+
+	"github.com/samber/lo"
+
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/health/notation"
 )
+
+const reasonsIntro = `
+Every reason that a finding can have: what it means and what to do about it, by category. On a node, ` + "`agent rules`" + ` prints the
+same, as the agent's configuration changes it. Policies match the
+[reasons of other agents](policies.md#reasons-of-other-agents), and your own, in the same way.
+
+- **Fatal** makes the category's condition on the NodeClaim False and may lead to a repair; a **Warning** is only shown.
+- **By default** is what the default RepairPolicy does once the finding is Fatal.
+- **Believed after** is what it takes to count, **over after** what ends it, **limits from** where its numbers come from.
+`
+
+// later are the sources that state nothing yet.
+var later = []string{"nodeclaim", "ec2"}
 
 func markdown(c catalogue) []byte {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "<!-- %s%s -->\n# Reasons\n\n", strings.ToUpper(header[:1]), header[1:])
-	b.WriteString("What a finding can say of a node, by category.\n\n" +
-		"- **Severity**: Fatal makes the category's condition on the NodeClaim False and may lead to a repair; Warning is only shown.\n" +
-		"- **Default** is what the default RepairPolicy does once the finding is Fatal and has stood for the category's time.\n" +
-		"- **Counts after** is what it takes to be believed, **ends** what ends it, **numbers from** where its limits come from.\n" +
-		"- **For example** is what fires it: a log line as it is, or a sentence.\n")
+	fmt.Fprintf(&b, "<!-- %s%s -->\n# Reasons\n%s", strings.ToUpper(header[:1]), header[1:], reasonsIntro)
 	for _, k := range c.categories {
 		fmt.Fprintf(&b, "\n## %s\n\n%s", k.Name, k.Explanation)
 		if k.Tolerate != "" {
 			fmt.Fprintf(&b, " Tolerated for %s by default (%s).", k.Tolerate, k.Threshold)
 		}
-		b.WriteString("\n\n| Reason | Severity | What it means | What to do | Default | Counts after | Ends | Seen by | Numbers from | For example |\n" +
-			"|---|---|---|---|---|---|---|---|---|---|\n")
-		for _, r := range c.reasons {
-			if r.Category == k.Name {
-				writeRow(&b, r)
-			}
+		reasons := lo.Filter(c.reasons, func(r reason, _ int) bool { return r.Category == k.Name })
+		fmt.Fprintf(&b, "\n\n%s.\n", strings.Join(lo.Map(reasons, func(r reason, _ int) string {
+			return fmt.Sprintf("[%s](#%s)", escape(r.Name), anchor(r.Name))
+		}), ", "))
+		for _, r := range reasons {
+			writeSection(&b, r, k.Tolerate)
 		}
 	}
 	return b.Bytes()
 }
 
-func writeRow(b *bytes.Buffer, r reason) {
-	for _, text := range []string{
-		title(r), severity(r), r.Explanation, r.Remedy, action(r), r.entry.Confirm, r.entry.Clears, strings.Join(r.Sources, ", "), r.Threshold, code(r.sample()),
-	} {
-		fmt.Fprintf(b, "| %s ", strings.ReplaceAll(text, "|", "\\|"))
+func writeSection(b *bytes.Buffer, r reason, tolerate string) {
+	fmt.Fprintf(b, "\n### %s\n\n**%s.** %s\n\n", escape(r.Name), severity(r), r.Explanation)
+	fmt.Fprintf(b, "- **What to do:** %s\n- **By default:** %s.\n", r.Remedy, byDefault(r, tolerate))
+	fmt.Fprintf(b, "- **Believed after** %s, **over after** %s; seen by %s; limits from: %s.\n", believed(r.confirm, r.entry.Confirm), over(r.clears), seenBy(r), r.Threshold)
+	if r.Pattern != "" {
+		fmt.Fprintf(b, "- **Written as** %s, for example `%s`.\n", code(r.Pattern), r.Example)
 	}
-	b.WriteString("|\n")
+	fmt.Fprintf(b, "- **For example:** %s\n", code(r.sample()))
+}
+
+// escape keeps a heading or link from being taken for a tag.
+func escape(text string) string {
+	return strings.NewReplacer("<", "&lt;", ">", "&gt;").Replace(text)
+}
+
+// anchor is what the heading of a reason is linked by.
+func anchor(name string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == ' ':
+			return '-'
+		case strings.ContainsRune("<>()", r):
+			return -1
+		default:
+			return r
+		}
+	}, strings.ToLower(name))
 }
 
 // code shows text as it is, whatever marks it holds.
@@ -51,33 +84,73 @@ func code(text string) string {
 	return fence + text + fence
 }
 
-func title(r reason) string {
-	if r.Pattern == "" {
-		return "`" + r.Name + "`"
-	}
-	return "`" + r.Pattern + "`"
-}
-
 func severity(r reason) string {
-	if r.OfNodeFilesystem && r.FatalFrom == "" {
+	switch {
+	case r.OfNodeFilesystem && r.FatalFrom == "":
 		return "Fatal on a filesystem of the node itself, Warning elsewhere"
+	case r.OfNodeFilesystem:
+		return fmt.Sprintf("%s, Fatal after %s on a filesystem of the node itself", r.Severity, believed(*r.fatalFrom, r.FatalFrom))
+	case r.FatalFrom != "":
+		return fmt.Sprintf("%s, Fatal after %s", r.Severity, believed(*r.fatalFrom, r.FatalFrom))
+	default:
+		return r.Severity
 	}
-	if r.OfNodeFilesystem {
-		return r.Severity + ", Fatal from " + r.FatalFrom + " on a filesystem of the node itself"
-	}
-	if r.FatalFrom != "" {
-		return r.Severity + ", Fatal from " + r.FatalFrom
-	}
-	return r.Severity
 }
 
-func action(r reason) string {
-	switch {
-	case r.RebootMayCure:
-		return "Replace (a reboot may cure it)"
-	case r.Action == "None":
-		return "–"
-	default:
-		return r.Action
+func byDefault(r reason, tolerate string) string {
+	if r.Action == "None" {
+		return "shown, and nothing else"
 	}
+	text := "the node is replaced"
+	switch {
+	case tolerate != "":
+		text += ", once it has stood for " + tolerate
+	case r.Category == "Request":
+		text = "the node is repaired as asked, at once"
+	}
+	if r.RebootMayCure {
+		text += "; a policy may choose Reboot, which may cure it"
+	}
+	return text
+}
+
+func believed(c notation.Confirm, written string) string {
+	switch {
+	case c.For > 0:
+		return "standing for " + notation.Short(c.For)
+	case c.AtOnce():
+		return "being seen once"
+	case c.Within > 0:
+		return fmt.Sprintf("being seen %d times in %s", c.Count, notation.Short(c.Within))
+	case strings.HasSuffix(written, "polls"):
+		return fmt.Sprintf("%d looks in a row", c.Count)
+	default:
+		return fmt.Sprintf("being seen %d times", c.Count)
+	}
+}
+
+func over(c notation.Clears) string {
+	var by string
+	switch c.By {
+	case notation.ByPoll:
+		by = "a look that does not find it"
+	case notation.ByPair:
+		by = "a line that says so"
+	case notation.ByBoot:
+		by = "a reboot"
+	case notation.ByQuiet:
+		return notation.Short(c.Quiet) + " without it"
+	}
+	if c.Quiet > 0 {
+		by += " or " + notation.Short(c.Quiet) + " without it"
+	}
+	return by
+}
+
+func seenBy(r reason) string {
+	text := strings.Join(r.Sources, ", ")
+	if !slices.ContainsFunc(r.Sources, func(source string) bool { return !slices.Contains(later, source) }) {
+		text += " (which states nothing yet)"
+	}
+	return text
 }

@@ -64,7 +64,7 @@ func TestMistakesAreAnsweredWithWhatToWrite(t *testing.T) {
 	}{
 		"an unknown flag":           {args: []string{"up", "--karpnter"}, want: `"localcluster up --help" lists the flags`},
 		"an unknown command":        {args: []string{"upp"}, want: "up"},
-		"an unknown part":           {args: []string{"stop", "kubelet"}, want: "use one of etcd, apiserver"},
+		"an unknown part":           {args: []string{"stop", "kubeproxy"}, want: "use one of etcd, apiserver"},
 		"no part":                   {args: []string{"kill"}, want: "Name one or more of etcd"},
 		"an unknown mode":           {args: []string{"up", "--karpenter=mine"}, want: "use stock or none"},
 		"nodes without Karpenter":   {args: []string{"up", "--karpenter=none", "--nodes=3"}, want: "drop --nodes"},

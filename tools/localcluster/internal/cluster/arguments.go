@@ -32,26 +32,30 @@ func etcdArguments(c *Cluster) []string {
 
 func apiServerArguments(c *Cluster) []string {
 	files := c.credentials()
-	return []string{
-		"--etcd-servers=http://127.0.0.1:" + c.port(portEtcd),
+	return append(auditArguments(c),
+		"--etcd-servers=http://127.0.0.1:"+c.port(portEtcd),
 		"--bind-address=127.0.0.1",
 		"--advertise-address=127.0.0.1",
-		"--secure-port=" + c.port(portAPIServer),
+		"--secure-port="+c.port(portAPIServer),
 		// Loopback is no valid endpoint of the kubernetes Service, so it gets none.
 		"--endpoint-reconciler-type=none",
-		"--service-cluster-ip-range=" + serviceRange,
-		"--cert-dir=" + filepath.Dir(files.ServerCertificate),
-		"--tls-cert-file=" + files.ServerCertificate,
-		"--tls-private-key-file=" + files.ServerKey,
-		"--client-ca-file=" + files.CertificateAuthority,
-		"--token-auth-file=" + files.Tokens,
+		"--service-cluster-ip-range="+serviceRange,
+		"--cert-dir="+filepath.Dir(files.ServerCertificate),
+		"--tls-cert-file="+files.ServerCertificate,
+		"--tls-private-key-file="+files.ServerKey,
+		"--client-ca-file="+files.CertificateAuthority,
+		"--token-auth-file="+files.Tokens,
 		"--authorization-mode=Node,RBAC",
-		"--enable-admission-plugins=NodeRestriction",
-		"--service-account-issuer=" + serviceAccountIssuer,
-		"--service-account-key-file=" + files.ServiceAccountKey,
-		"--service-account-signing-key-file=" + files.ServiceAccountKey,
+		// As some distributions do: who makes an object hold up the deletion of its owner needs the right to.
+		"--enable-admission-plugins=NodeRestriction,OwnerReferencesPermissionEnforcement",
+		"--service-account-issuer="+serviceAccountIssuer,
+		"--service-account-key-file="+files.ServiceAccountKey,
+		"--service-account-signing-key-file="+files.ServiceAccountKey,
 		"--allow-privileged=true",
-	}
+		"--kubelet-client-certificate="+files.KubeletClientCertificate,
+		"--kubelet-client-key="+files.KubeletClientKey,
+		"--kubelet-preferred-address-types=InternalIP",
+	)
 }
 
 func controllerManagerArguments(c *Cluster) []string {

@@ -61,6 +61,9 @@ func (c *Cluster) onParts(ctx context.Context, names []string, do func([]part) e
 			if p.name == Karpenter && c.state.Karpenter.Mode == KarpenterNone {
 				return fmt.Errorf(`this cluster runs without Karpenter, use "localcluster up --karpenter=%s"`, KarpenterStock)
 			}
+			if p.ofNode && c.state.RealNode == nil {
+				return errors.New(`this cluster runs without a real node, use "localcluster up --real-node"`)
+			}
 		}
 		return do(which)
 	})

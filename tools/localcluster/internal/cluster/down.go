@@ -12,9 +12,12 @@ import (
 func (c *Cluster) Down(ctx context.Context) error {
 	if _, err := os.Stat(c.Directory); errors.Is(err, os.ErrNotExist) {
 		// The directory may have been removed under running processes.
-		return c.end(c.briefly(ctx), parts...)
+		return errors.Join(c.removeNode(ctx), c.end(c.briefly(ctx), parts...))
 	}
 	return c.exclusively(ctx, func() error {
+		if err := c.removeNode(ctx); err != nil {
+			return err
+		}
 		if err := c.end(c.briefly(ctx), parts...); err != nil {
 			return err
 		}
@@ -25,7 +28,7 @@ func (c *Cluster) Down(ctx context.Context) error {
 // discard removes all but the logs, and the lock that is being held.
 func (c *Cluster) discard() error {
 	for _, path := range []string{
-		c.etcdDirectory(), c.credentials().Directory(), c.kwokConfiguration(), c.adminKubeconfig(), c.statePath(),
+		c.etcdDirectory(), c.credentials().Directory(), c.kwokConfiguration(), c.auditPolicy(), c.adminKubeconfig(), c.statePath(),
 	} {
 		if err := os.RemoveAll(path); err != nil {
 			return fmt.Errorf("removing the cluster's data, %w", err)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/autorepair-sh/karpenter-autorepair/tools/localcluster/internal/linked"
+	"github.com/autorepair-sh/karpenter-autorepair/tools/localcluster/internal/realnode"
 )
 
 // The parts of a cluster, as people name them on the command line.
@@ -17,7 +18,13 @@ const (
 	Scheduler         = linked.Scheduler
 	Kwok              = "kwok"
 	Karpenter         = "karpenter"
+	Containerd        = "containerd"
+	Kubelet           = linked.Kubelet
+	Service           = linked.Service
 )
+
+// runPart is the command with which this binary becomes one of the linked programs.
+const runPart = "run-part"
 
 // The ports of a cluster, by what listens there.
 const (
@@ -38,8 +45,16 @@ type part struct {
 	// path that answers 200 once it is ready; a part without a port is ready as
 	// soon as it runs.
 	readyPath string
+	// socket that takes connections once it is ready, as the process itself sees the path; empty for a part with a port.
+	socket string
 	// grace is how long it may take to end by itself.
 	grace time.Duration
+	// ofNode tells that it is part of the real node, where there is one.
+	ofNode bool
+	// spared are programs that it starts and that live on when it is stopped or killed, by their name in /proc.
+	spared string
+	// linked is the program of this binary that it is; empty for a part's own name.
+	linked string
 	// arguments of its program.
 	arguments func(*Cluster) []string
 	// environment beside what every part gets.
@@ -73,6 +88,19 @@ var parts = []part{
 		name: Karpenter, ports: []string{portKarpenterHealth, portKarpenterMetrics}, scheme: "http", readyPath: "/readyz", grace: 15 * time.Second,
 		arguments:   func(*Cluster) []string { return nil },
 		environment: karpenterEnvironment,
+	},
+	{
+		name: Containerd, socket: realnode.Socket, grace: 5 * time.Second, ofNode: true, linked: linked.InNode,
+		spared:    "containerd-shim", // pods outlive the containerd that started them
+		arguments: containerdProgram,
+	},
+	{
+		name: Service, grace: time.Second, ofNode: true,
+		arguments: serviceProgram,
+	},
+	{
+		name: Kubelet, grace: 5 * time.Second, ofNode: true, linked: linked.InNode,
+		arguments: kubeletProgram,
 	},
 }
 
@@ -110,5 +138,5 @@ func (c *Cluster) url(p part) string {
 }
 
 func (c *Cluster) isLinked(p part) bool {
-	return slices.Contains([]string{Etcd, APIServer, ControllerManager, Scheduler}, p.name)
+	return slices.Contains([]string{Etcd, APIServer, ControllerManager, Scheduler, Containerd, Kubelet, Service}, p.name)
 }

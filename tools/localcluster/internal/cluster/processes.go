@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,7 +34,7 @@ func (c *Cluster) start(ctx context.Context, p part) error {
 	}
 	command := process.Command{Path: path, Args: p.arguments(c), Env: baseEnvironment(), LogFile: c.logPath(p.name)}
 	if c.isLinked(p) {
-		command.Args = slices.Concat([]string{"run-part", p.name}, command.Args)
+		command.Args = slices.Concat([]string{runPart, cmp.Or(p.linked, p.name)}, command.Args)
 	}
 	if p.environment != nil {
 		command.Env = append(command.Env, p.environment(c)...)
@@ -61,7 +62,7 @@ func baseEnvironment() []string {
 }
 
 // end ends every process of the given parts, recorded or only marked, all
-// parts at once, and forgets them.
+// parts at once, and forgets them. It leaves those that a part spares.
 func (c *Cluster) end(how func(part, process.Record) error, which ...part) error {
 	marked, err := process.Find(c.Directory)
 	if err != nil {
@@ -72,6 +73,9 @@ func (c *Cluster) end(how func(part, process.Record) error, which ...part) error
 	var problems []error
 	for _, p := range which {
 		for _, record := range marked[p.name] {
+			if p.spared != "" && record.Name() == p.spared {
+				continue
+			}
 			group.Go(func() {
 				if err := how(p, record); err != nil {
 					mutex.Lock()

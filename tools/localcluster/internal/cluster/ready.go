@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -43,8 +44,23 @@ func (c *Cluster) waitReady(ctx context.Context, p part) error {
 	}
 }
 
+// dial says whether somebody takes connections at a unix socket.
+func dial(ctx context.Context, socket string) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	connection, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	if err != nil {
+		return fmt.Errorf("connecting to it, %w", err)
+	}
+	return connection.Close()
+}
+
 // probe asks the part once whether it is ready.
 func (c *Cluster) probe(ctx context.Context, p part) error {
+	if p.socket != "" {
+		// Behind /proc lies what the process sees, in whichever mount namespace it is.
+		return dial(ctx, fmt.Sprintf("/proc/%d/root%s", c.state.Processes[p.name].PID, p.socket))
+	}
 	address := c.url(p)
 	if address == "" {
 		return nil

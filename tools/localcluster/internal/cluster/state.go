@@ -31,6 +31,9 @@ type state struct {
 	Ports     map[string]int            `json:"ports,omitempty"`
 	Processes map[string]process.Record `json:"processes,omitempty"`
 	Karpenter KarpenterSettings         `json:"karpenter"`
+	// Audit lists the namespaces whose service accounts are audited.
+	Audit    []string          `json:"audit,omitempty"`
+	RealNode *RealNodeSettings `json:"realNode,omitempty"`
 }
 
 func (c *Cluster) statePath() string { return filepath.Join(c.Directory, "state.json") }

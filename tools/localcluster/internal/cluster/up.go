@@ -24,8 +24,13 @@ type Options struct {
 	// Karpenter is how Karpenter is to run; nil keeps what runs, or starts the
 	// stock one.
 	Karpenter *KarpenterSettings
+	// RealNode is wanted where it is not nil; one that there is stays.
+	RealNode *RealNodeSettings
 	// Nodes that Karpenter is to make, each for one pod; 0 asks for none.
 	Nodes int
+	// Audit are namespaces whose service accounts the API server is to note the requests of, beside those that it
+	// does already.
+	Audit []string
 }
 
 // Up brings the cluster to the wanted state, whatever state it is in: it starts
@@ -34,6 +39,11 @@ type Options struct {
 func (c *Cluster) Up(ctx context.Context, options Options) error {
 	return c.exclusively(ctx, func() error {
 		began := time.Now()
+		if c.wantedNode(options) != nil {
+			if err := c.node().Claim(); err != nil {
+				return err
+			}
+		}
 		how, err := c.ensure(ctx, options)
 		if err != nil {
 			return err
@@ -61,19 +71,22 @@ func (c *Cluster) ensure(ctx context.Context, options Options) (string, error) {
 		c.Progress.Say("an earlier start was broken off, cleaning up")
 	case phaseNone:
 	}
-	settings := c.wanted(options)
+	settings, realNode := c.wanted(options), c.wantedNode(options)
+	if _, err := c.addAudited(options.Audit); err != nil {
+		return "", err
+	}
 	// Built before anything runs, so that it does not compete with what starts.
 	c.state.Karpenter = settings
 	if err := c.buildAll(ctx); err != nil {
 		return "", err
 	}
 	for try := 1; ; try++ {
-		err := c.fresh(ctx, settings)
+		err := c.fresh(ctx, settings, realNode)
 		if err == nil {
 			return "is up", nil
 		}
 		// What does not come up must not stay behind.
-		if endErr := c.end(c.atOnce(ctx), parts...); endErr != nil {
+		if endErr := errors.Join(c.removeNode(ctx), c.end(c.atOnce(ctx), parts...)); endErr != nil {
 			return "", errors.Join(err, endErr)
 		}
 		if !errors.Is(err, errPortTaken) || try == freshTries {
@@ -94,11 +107,35 @@ func (c *Cluster) wanted(options Options) KarpenterSettings {
 	}
 }
 
-func (c *Cluster) wantedParts() []part {
-	if c.state.Karpenter.Mode == KarpenterNone {
-		return parts[:len(parts)-1]
+// wantedNode is how the real node is to be, as a fresh cluster has none yet; nil where there is to be none.
+func (c *Cluster) wantedNode(options Options) *RealNodeSettings {
+	switch {
+	case options.RealNode != nil:
+		return &RealNodeSettings{Images: options.RealNode.Images}
+	case c.state.RealNode != nil:
+		return &RealNodeSettings{Images: c.state.RealNode.Images}
 	}
-	return parts
+	return nil
+}
+
+func (c *Cluster) wants(p part) bool {
+	switch {
+	case p.ofNode:
+		return c.state.RealNode != nil
+	case p.name == Karpenter:
+		return c.state.Karpenter.Mode != KarpenterNone
+	}
+	return true
+}
+
+func (c *Cluster) wantedParts() []part {
+	var wanted []part
+	for _, p := range parts {
+		if c.wants(p) {
+			wanted = append(wanted, p)
+		}
+	}
+	return wanted
 }
 
 func (c *Cluster) buildAll(ctx context.Context) error {
@@ -111,10 +148,14 @@ func (c *Cluster) buildAll(ctx context.Context) error {
 }
 
 // fresh starts a new cluster, and ends and forgets what was there.
-func (c *Cluster) fresh(ctx context.Context, settings KarpenterSettings) error {
+func (c *Cluster) fresh(ctx context.Context, settings KarpenterSettings, realNode *RealNodeSettings) error {
+	if err := c.removeNode(ctx); err != nil {
+		return err
+	}
 	if err := c.end(c.atOnce(ctx), parts...); err != nil {
 		return err
 	}
+	audit := c.state.Audit
 	if err := c.discard(); err != nil {
 		return err
 	}
@@ -125,7 +166,7 @@ func (c *Cluster) fresh(ctx context.Context, settings KarpenterSettings) error {
 	if err != nil {
 		return err
 	}
-	c.state = state{Phase: phaseStarting, BootID: boot, Karpenter: settings, Ports: map[string]int{}}
+	c.state = state{Phase: phaseStarting, BootID: boot, Karpenter: settings, RealNode: realNode, Audit: audit, Ports: map[string]int{}}
 	names := portNames()
 	free, err := ports.Free(len(names))
 	if err != nil {
@@ -168,6 +209,9 @@ func (c *Cluster) resume(ctx context.Context, options Options) (string, error) {
 	settings := c.wanted(options)
 	changed := !settings.equal(c.state.Karpenter)
 	c.state.Karpenter = settings
+	if c.state.RealNode == nil {
+		c.state.RealNode = options.RealNode
+	}
 	if err := c.buildAll(ctx); err != nil {
 		return "", err
 	}
@@ -178,6 +222,14 @@ func (c *Cluster) resume(ctx context.Context, options Options) (string, error) {
 			return "", err
 		}
 		if err := c.endAndSave(c.gently(ctx), karpenter); err != nil {
+			return "", err
+		}
+	}
+	if changed, err := c.addAudited(options.Audit); err != nil {
+		return "", err
+	} else if changed {
+		c.Progress.Say("more is to be audited, ending the API server")
+		if err := c.endAndSave(c.gently(ctx), parts[1]); err != nil {
 			return "", err
 		}
 	}
@@ -204,6 +256,9 @@ func (c *Cluster) resume(ctx context.Context, options Options) (string, error) {
 // bringUp starts every wanted part that does not run and waits until all are
 // ready and what Karpenter needs is installed.
 func (c *Cluster) bringUp(ctx context.Context) error {
+	if err := c.writeAuditPolicy(); err != nil {
+		return err
+	}
 	step := c.Progress.Begin("control plane", "starting etcd and the API server")
 	if err := c.startParts(ctx, Etcd, APIServer); err != nil {
 		step.Failed()
@@ -247,6 +302,9 @@ func (c *Cluster) bringUp(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("waiting for the controller manager, %w", err), c.checkAlive(ControllerManager))
 	}
 	step.Done("ready")
+	if err := c.bringUpNode(ctx, client); err != nil {
+		return err
+	}
 	return c.checkAlive(PartNames()...)
 }
 
@@ -312,7 +370,7 @@ func (c *Cluster) checkAlive(names ...string) error {
 		if err != nil {
 			return err
 		}
-		if p.name == Karpenter && c.state.Karpenter.Mode == KarpenterNone {
+		if !c.wants(p) {
 			continue
 		}
 		if !c.alive(p) {

@@ -22,6 +22,8 @@ import (
 
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/autorepair-sh/karpenter-autorepair/tools/localcluster/internal/realnode"
 )
 
 // Administrator is the user of the kubeconfig that people and tests use.
@@ -41,7 +43,12 @@ type Files struct {
 	ServerKey            string
 	ServiceAccountKey    string
 	Tokens               string
-	directory            string
+	// KubeletClientCertificate and its key are with what the API server asks kubelets.
+	KubeletClientCertificate string
+	KubeletClientKey         string
+
+	authorityKey string
+	directory    string
 }
 
 // In returns the paths under a directory, written or not.
@@ -52,7 +59,12 @@ func In(directory string) Files {
 		ServerKey:            filepath.Join(directory, "apiserver.key"),
 		ServiceAccountKey:    filepath.Join(directory, "service-account.key"),
 		Tokens:               filepath.Join(directory, "tokens.csv"),
-		directory:            directory,
+
+		KubeletClientCertificate: filepath.Join(directory, "kubelet-client.crt"),
+		KubeletClientKey:         filepath.Join(directory, "kubelet-client.key"),
+
+		authorityKey: filepath.Join(directory, "ca.key"),
+		directory:    directory,
 	}
 }
 
@@ -98,7 +110,7 @@ func (f Files) Create(port int, kubeconfigs map[string]string) error {
 }
 
 func (f Files) createCertificates() ([]byte, error) {
-	authorityKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	authorityKey, err := createKey(f.authorityKey)
 	if err != nil {
 		return nil, fmt.Errorf("creating the key of the certificate authority, %w", err)
 	}
@@ -128,7 +140,8 @@ func (f Files) createCertificates() ([]byte, error) {
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		DNSNames:     []string{"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"},
-		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
+		// On loopback, and as the Service kubernetes where there is a real node.
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.ParseIP(realnode.ServiceAddress)},
 	}
 	serverPEM, err := sign(server, authority, &serverKey.PublicKey, authorityKey)
 	if err != nil {
@@ -140,10 +153,13 @@ func (f Files) createCertificates() ([]byte, error) {
 	if err := os.WriteFile(f.ServerCertificate, serverPEM, 0o600); err != nil {
 		return nil, fmt.Errorf("writing the API server's certificate, %w", err)
 	}
+	if err := f.createClient(f.KubeletClientCertificate, f.KubeletClientKey, pkix.Name{CommonName: "kube-apiserver-kubelet-client", Organization: []string{"system:masters"}}); err != nil {
+		return nil, err
+	}
 	return authorityPEM, nil
 }
 
-func sign(certificate, parent *x509.Certificate, public *ecdsa.PublicKey, signer *ecdsa.PrivateKey) ([]byte, error) {
+func sign(certificate, parent *x509.Certificate, public *ecdsa.PublicKey, signer any) ([]byte, error) {
 	der, err := x509.CreateCertificate(rand.Reader, certificate, parent, public, signer)
 	if err != nil {
 		return nil, fmt.Errorf("signing %s, %w", certificate.Subject.CommonName, err)

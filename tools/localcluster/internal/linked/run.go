@@ -3,6 +3,7 @@
 package linked
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	controllermanager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
+	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 
 	// What the Kubernetes commands themselves link beside their app packages.
 	_ "k8s.io/client-go/plugin/pkg/client/auth"
@@ -30,11 +32,23 @@ const (
 	APIServer         = "apiserver"
 	ControllerManager = "controller-manager"
 	Scheduler         = "scheduler"
+	Kubelet           = "kubelet"
+	// InNode becomes another program, in the mount namespace of the real node.
+	InNode = "in-node"
+	// Service stands for the Service kubernetes.
+	Service = "service"
 )
 
 // Run becomes one of the programs, with its own command line, and returns its
 // exit code.
 func Run(program string, args []string) int {
+	if become, ok := ofNode[program]; ok {
+		if err := become(args); err != nil {
+			_, _ = fmt.Fprintln(os.Stderr, "Error:", err)
+			return 1
+		}
+		return 0
+	}
 	var command *cobra.Command
 	switch program {
 	case Etcd:
@@ -45,9 +59,11 @@ func Run(program string, args []string) int {
 		command = controllermanager.NewControllerManagerCommand()
 	case Scheduler:
 		command = scheduler.NewSchedulerCommand()
+	case Kubelet:
+		command = kubelet.NewKubeletCommand(context.Background())
 	default:
 		_, _ = fmt.Fprintf(os.Stderr, "no program %q is linked in, use one of %s\n", program,
-			strings.Join([]string{Etcd, APIServer, ControllerManager, Scheduler}, ", "))
+			strings.Join([]string{Etcd, APIServer, ControllerManager, Scheduler, Kubelet, InNode, Service}, ", "))
 		return 2
 	}
 	command.SetArgs(args)

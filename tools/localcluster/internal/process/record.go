@@ -93,6 +93,16 @@ func (r Record) Signal(owner Owner, signal syscall.Signal) error {
 	return nil
 }
 
+// Name returns the name of its program as /proc has it, cut to 15 bytes; empty
+// where it has ended.
+func (r Record) Name() string {
+	text, err := os.ReadFile(procFile(r.PID, "comm"))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(text))
+}
+
 // ResidentBytes returns the memory that the process holds, 0 if that cannot be
 // read.
 func (r Record) ResidentBytes() int64 {
