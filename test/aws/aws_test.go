@@ -151,9 +151,7 @@ func TestRepairsWaitInAZoneThatIsShiftedAwayFrom(t *testing.T) {
 		Zones: []string{"us-east-1a"}, Until: until.UTC().Format(time.RFC3339), Reason: "ARC zonal shift away from use1-az1: power",
 	}, pause.Spec)
 
-	policy := &v1alpha1.RepairPolicy{ObjectMeta: metav1.ObjectMeta{Name: "shift"}, Spec: v1alpha1.RepairPolicySpec{
-		Rules: []v1alpha1.RepairRule{{Name: "all", Match: v1alpha1.Match{ReasonPattern: ".*"}, Tolerate: metav1.Duration{}}},
-	}}
+	policy := cluster.RepairPolicy("pool")
 	require.NoError(t, shared.Create(w.ctx, policy))
 	t.Cleanup(func() { _ = shared.Client.Delete(t.Context(), policy) })
 	w.aws.Impair(fakeaws.Check{Instance: w.instance, Kind: "ebs", Name: "reachability", Since: time.Now().Add(-time.Hour)})
