@@ -2,6 +2,7 @@ package aws
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -194,10 +195,11 @@ func TestRepairsWaitInAZoneThatIsShiftedAwayFrom(t *testing.T) {
 	})
 	w.aws.Shift()
 	w.eventually("it is gone too", func() error {
-		if err := shared.Client.Get(w.ctx, client.ObjectKey{Name: "zonal-shift-use1-az1"}, pause); client.IgnoreNotFound(err) == nil && err != nil {
-			return nil
+		err := shared.Client.Get(w.ctx, client.ObjectKey{Name: "zonal-shift-use1-az1"}, pause)
+		if err == nil {
+			return errors.New("it is there")
 		}
-		return fmt.Errorf("it is there")
+		return client.IgnoreNotFound(err)
 	})
 	require.Equal(t, permitted(t), slices.Sorted(maps.Keys(w.aws.Calls())), "the IAM policy allows the calls that were made, and no more")
 }

@@ -17,8 +17,8 @@ func volume(since time.Time) Impairment {
 	return Impairment{Reason: health.ReasonAttachedEBSStatusImpaired, Check: "reachability", Since: since}
 }
 
-func event(code string, due time.Time) Impairment {
-	return Impairment{Reason: health.ReasonScheduledMaintenance, Check: code, Due: due, Detail: "The instance is running on degraded hardware"}
+func stop(due time.Time) Impairment {
+	return Impairment{Reason: health.ReasonScheduledMaintenance, Check: "instance-stop", Due: due, Detail: "The instance is running on degraded hardware"}
 }
 
 func TestFindings(t *testing.T) {
@@ -57,16 +57,16 @@ func TestFindings(t *testing.T) {
 			message: "The attached EBS status of i-1 is impaired: its check of reachability fails.", next: noon.Add(2 * time.Minute),
 		},
 		"maintenance has its date": {
-			impairments: []Impairment{event("instance-stop", noon.Add(48*time.Hour))}, severities: []v1alpha1.Severity{v1alpha1.SeverityWarning}, since: noon,
+			impairments: []Impairment{stop(noon.Add(48*time.Hour))}, severities: []v1alpha1.Severity{v1alpha1.SeverityWarning}, since: noon,
 			message: "EC2 has scheduled instance-stop of i-1, not before 2026-01-04T12:00:00Z.", next: noon.Add(2 * time.Minute),
 		},
 		"maintenance without a date says so": {
-			impairments: []Impairment{event("instance-stop", time.Time{})}, previous: before(health.ReasonScheduledMaintenance, "instance-stop", noon.Add(-time.Hour)),
+			impairments: []Impairment{stop(time.Time{})}, previous: before(health.ReasonScheduledMaintenance, "instance-stop", noon.Add(-time.Hour)),
 			severities: []v1alpha1.Severity{v1alpha1.SeverityFatal}, since: noon.Add(-time.Hour),
 			message: "EC2 has scheduled instance-stop of i-1, without a date.",
 		},
 		"two events of one code are one finding": {
-			impairments: []Impairment{event("instance-stop", noon.Add(48*time.Hour)), event("instance-stop", noon.Add(72*time.Hour))},
+			impairments: []Impairment{stop(noon.Add(48*time.Hour)), stop(noon.Add(72*time.Hour))},
 			severities:  []v1alpha1.Severity{v1alpha1.SeverityWarning}, since: noon,
 			message: "EC2 has scheduled instance-stop of i-1, not before 2026-01-04T12:00:00Z.", next: noon.Add(2 * time.Minute),
 		},
