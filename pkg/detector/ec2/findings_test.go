@@ -57,7 +57,7 @@ func TestFindings(t *testing.T) {
 			message: "The attached EBS status of i-1 is impaired: its check of reachability fails.", next: noon.Add(2 * time.Minute),
 		},
 		"maintenance has its date": {
-			impairments: []Impairment{stop(noon.Add(48*time.Hour))}, severities: []v1alpha1.Severity{v1alpha1.SeverityWarning}, since: noon,
+			impairments: []Impairment{stop(noon.Add(48 * time.Hour))}, severities: []v1alpha1.Severity{v1alpha1.SeverityWarning}, since: noon,
 			message: "EC2 has scheduled instance-stop of i-1, not before 2026-01-04T12:00:00Z.", next: noon.Add(2 * time.Minute),
 		},
 		"maintenance without a date says so": {
@@ -66,7 +66,7 @@ func TestFindings(t *testing.T) {
 			message: "EC2 has scheduled instance-stop of i-1, without a date.",
 		},
 		"two events of one code are one finding": {
-			impairments: []Impairment{stop(noon.Add(48*time.Hour)), stop(noon.Add(72*time.Hour))},
+			impairments: []Impairment{stop(noon.Add(48 * time.Hour)), stop(noon.Add(72 * time.Hour))},
 			severities:  []v1alpha1.Severity{v1alpha1.SeverityWarning}, since: noon,
 			message: "EC2 has scheduled instance-stop of i-1, not before 2026-01-04T12:00:00Z.", next: noon.Add(2 * time.Minute),
 		},
