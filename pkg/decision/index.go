@@ -128,6 +128,9 @@ func (ix *index) addNode(node *Node) {
 			pool.inFlight = append(pool.inFlight, f)
 		}
 	}
+	if len(node.Reboots) > 0 {
+		ix.history.reboots[node.NodeClaimUID] = append(ix.history.reboots[node.NodeClaimUID], node.Reboots...)
+	}
 	if ix.atWorkInside(node) {
 		for _, d := range domainsOf(node) {
 			ix.domain(d).works(domainRepair{node: node, reason: node.Verdict.Deciding.Finding.Reason})

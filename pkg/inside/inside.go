@@ -59,10 +59,11 @@ func WithMethod(ctx context.Context, k Karpenter) ([]controller.Controller, erro
 		changed <- event.GenericEvent{Object: &karpv1.NodeClaim{ObjectMeta: metav1.ObjectMeta{Name: nodeClaim}}}
 	})
 	kubeClient := k.Manager.GetClient()
-	gatherer := snapshot.NewGatherer(k.Clock, kubeClient, self, false)
+	gatherer := snapshot.NewGatherer(k.Clock, kubeClient, self, true)
 	planner := disruption.NewSimulationPlanner(k.Clock, kubeClient, k.Recorder, k.Cluster, provisioner)
 	// There are no NodeRepairs: Karpenter's queue is what is at work.
-	method := disruption.NewMethod(gatherer, planner, board, nil)
+	rebooter := rebooter{client: kubeClient, reader: k.Manager.GetAPIReader(), clock: k.Clock}
+	method := disruption.NewMethod(gatherer, planner, board, nil).RebootBy(rebooter.reboot)
 	methods := append([]karpdisruption.Method{method},
 		karpdisruption.NewMethods(ctx, k.Clock, k.Cluster, kubeClient, provisioner, k.CloudProvider, k.Recorder, queue)...)
 	kept := lo.Reject(k.Controllers, func(c controller.Controller, _ int) bool {
