@@ -66,6 +66,7 @@ test-localcluster: localcluster ## Tests of tools/localcluster itself
 
 .PHONY: test-cluster
 test-cluster: ARCH = $(shell go env GOARCH)
+test-cluster: IMAGES = controller agent pause
 test-cluster: build helm localcluster images ## Tests on a real control plane, beside an unmodified Karpenter
 	@echo "==> tests on the local cluster (about 40 minutes on two cores)"
 	@$(TOOL) gotestsum --format testname --hide-summary=output -- -p 1 -parallel 6 -timeout 25m $(TEST_FLAGS) $(CLUSTER_TESTS)
@@ -125,11 +126,12 @@ localcluster: ## Build the local cluster: etcd, Kubernetes, kwok, an unmodified 
 	@cd tools/localcluster && go build -o $(LOCALCLUSTER) .
 
 .PHONY: generate
-generate: ## Regenerate CRDs, deepcopy, the reason catalogue, the schemas and READMEs of the charts
+generate: ## Regenerate CRDs, deepcopy, the reason catalogue, the schemas and READMEs of the charts, the IAM policy
 	@go generate ./pkg/...
 	@$(TOOL) controller-gen object paths=./pkg/apis/... crd output:crd:dir=pkg/apis/crds
 	@rm -f charts/autorepair-crd/files/*.yaml && cp pkg/apis/crds/*.yaml charts/autorepair-crd/files/
 	@go run ./charts/internal/schema charts/autorepair charts/autorepair-crd
+	@go run ./cmd/controller-aws iam-policy > docs/iam-policy.json
 	@$(TOOL) helm-docs --log-level=error --chart-search-root=charts --sort-values-order=file
 
 .PHONY: lint

@@ -10,10 +10,8 @@ import (
 	controllerruntime "sigs.k8s.io/controller-runtime"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/detector/ec2"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/version"
 )
-
-// version is set when a release is built.
-var version = "unknown"
 
 func main() {
 	if err := newCommand().ExecuteContext(controllerruntime.SetupSignalHandler()); err != nil {
@@ -31,7 +29,7 @@ func newCommand() *cobra.Command {
 			"and writes them into the NodeHealths of our nodes. With --cluster-arn it also holds repairs in zones that the cluster\n" +
 			"is being shifted away from (ARC zonal shift). Region and credentials are those of the AWS SDK: environment, IRSA,\n" +
 			"EKS Pod Identity or the instance's own role. It only reads; \"controller-aws iam-policy\" prints what it has to be allowed.",
-		Version:       version,
+		Version:       version.String(),
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,

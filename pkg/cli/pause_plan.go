@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
@@ -170,13 +171,13 @@ func (p pause) planEverything(change *Change, fleet *Fleet) {
 		return
 	}
 	is := &fleet.Pauses[i]
-	if is.Spec == spec {
+	if equality.Semantic.DeepEqual(is.Spec, spec) {
 		change.means("everything is paused already, %s, by RepairPause %s", p.howLong(), pauseName)
 		return
 	}
-	told := is.Spec
+	told := *is.Spec.DeepCopy()
 	change.does(modify(is, func(is *v1alpha1.RepairPause) error {
-		if is.Spec != told {
+		if !equality.Semantic.DeepEqual(is.Spec, told) {
 			return errors.New("it has changed meanwhile: look again")
 		}
 		is.Spec = spec

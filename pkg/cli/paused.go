@@ -14,7 +14,7 @@ import (
 
 // Paused is one thing that is not repaired because a person said so.
 type Paused struct {
-	// What is paused: everything, nodepool/NAME, policy/NAME, node/NAME.
+	// What is paused: everything, zone/NAME (with a comma between several), nodepool/NAME, policy/NAME, node/NAME.
 	What string `json:"what"`
 	// How it is written, for example: annotation autorepair.sh/pause on NodePool default.
 	How string `json:"how"`
@@ -39,7 +39,13 @@ func pausedOf(in decision.Input, policies []v1alpha1.RepairPolicy) []Paused {
 			})
 		}
 	}
-	add("everything", in.Pauses)
+	for _, stop := range in.Pauses {
+		what := "everything"
+		if len(stop.Zones) > 0 {
+			what = "zone/" + strings.Join(stop.Zones, ",")
+		}
+		add(what, []decision.Stop{stop})
+	}
 	for i := range policies {
 		add("policy/"+policies[i].Name, stopsOfPolicy(&policies[i]))
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -59,6 +60,12 @@ func resumeEverything(change *Change, fleet, after *Fleet, others bool) {
 		until, _ := decision.StopUntil("until", pause.Spec.Until)
 		stop := decision.Stop{Until: until}
 		switch {
+		case len(pause.Spec.Zones) > 0:
+			after.Pauses = append(after.Pauses, *pause)
+			if stop.Active(fleet.Now) {
+				change.means("RepairPause %s goes on, for zone %s alone: kubectl delete repairpause %s ends it",
+					pause.Name, strings.Join(pause.Spec.Zones, ", "), pause.Name)
+			}
 		case pause.Name == pauseName || others:
 			change.does(remove(pause), "end the pause of all repairs by RepairPause %s, which holds %s", pause.Name, howLongWas(pause.Spec.Until))
 		case stop.Active(fleet.Now):

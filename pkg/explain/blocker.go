@@ -29,6 +29,7 @@ var lifters = map[decision.BlockerReason]string{
 	decision.BlockerPolicyInvalid:     "who may write RepairPolicies",
 	decision.BlockerPaused:            "who may write RepairPolicies",
 	decision.BlockerAllPaused:         "who may delete RepairPauses",
+	decision.BlockerZonePaused:        "who may delete RepairPauses; of a zonal shift: it ends with the shift",
 	decision.BlockerNodePoolPaused:    "who may annotate NodePools",
 	decision.BlockerDryRun:            "who may write RepairPolicies",
 	decision.BlockerVeto:              "who may annotate what bears the veto",

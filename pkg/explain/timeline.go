@@ -167,7 +167,7 @@ func next(now time.Time, about About, blockers []ExplainedBlocker, repair *v1alp
 // retry says what it means that a blocker is looked at again.
 func retry(reason decision.BlockerReason) string {
 	switch reason {
-	case decision.BlockerPaused, decision.BlockerAllPaused, decision.BlockerNodePoolPaused:
+	case decision.BlockerPaused, decision.BlockerAllPaused, decision.BlockerZonePaused, decision.BlockerNodePoolPaused:
 		return fmt.Sprintf("the pause (%s) ends", reason)
 	case decision.BlockerVeto:
 		return "the veto ends"

@@ -295,8 +295,8 @@ func TestTheAdmissionPolicyKnowsTheSourcesOfTheController(t *testing.T) {
 	policy := &admissionregistrationv1.ValidatingAdmissionPolicy{}
 	ofChart(t, "ValidatingAdmissionPolicy", policy)
 	i := slices.IndexFunc(policy.Spec.Variables, func(v admissionregistrationv1.Variable) bool { return v.Name == "reserved" })
-	want := make([]string, 0, len(detectors.Sources))
-	for _, source := range detectors.Sources {
+	var want []string
+	for _, source := range append(slices.Clone(detectors.Sources), "ec2") { // test/aws holds the last to its program
 		want = append(want, "'"+source+"'")
 	}
 	require.Equal(t, "["+strings.Join(want, ", ")+"]", policy.Spec.Variables[i].Expression)

@@ -87,3 +87,16 @@ func TestPureFloorTouchesNothing(t *testing.T) {
 		}
 	}
 }
+
+// What people run on other clouds knows nothing of AWS.
+func TestOnlyTheProgramsForAWSKnowAWS(t *testing.T) {
+	for _, program := range []string{"cmd/controller", "cmd/agent", "cmd/kubectl-autorepair"} {
+		out, err := exec.Command("go", "list", "-deps", module+program).Output()
+		require.NoError(t, err, program)
+		packages := strings.Fields(string(out))
+		require.Greater(t, len(packages), 100, "go list found too few packages for this test to mean anything")
+		for _, pkg := range packages {
+			require.False(t, strings.HasPrefix(pkg, "github.com/aws/"), "%s is built with %s", program, pkg)
+		}
+	}
+}

@@ -12,12 +12,16 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/ec2/instancestatus"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/detector/ec2"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/health"
+	"github.com/autorepair-sh/karpenter-autorepair/test/cluster"
 	"github.com/autorepair-sh/karpenter-autorepair/test/fakeaws"
+	"github.com/autorepair-sh/karpenter-autorepair/test/suite"
 )
 
 func TestAnImpairedVolumeIsAConditionUntilItIsWell(t *testing.T) {
@@ -30,6 +34,19 @@ func TestAnImpairedVolumeIsAConditionUntilItIsWell(t *testing.T) {
 	w.says(metav1.ConditionFalse, "AttachedEBSStatusImpaired", "The attached EBS status of "+w.instance+" is impaired")
 	w.aws.Impair()
 	w.says(metav1.ConditionTrue, "ec2")
+}
+
+func TestAVolumeThatComesAndGoesHasToProveItselfAnew(t *testing.T) {
+	w := begin(t, "flap")
+	w.aws.Impair(fakeaws.Check{Instance: w.instance, Kind: "ebs", Name: "reachability", Since: time.Now().Add(-time.Hour)})
+	w.says(metav1.ConditionFalse)
+	w.aws.Impair()
+	w.says(metav1.ConditionTrue)
+	back := time.Now().Truncate(time.Second)
+	w.aws.Impair(fakeaws.Check{Instance: w.instance, Kind: "ebs", Name: "reachability"}) // EC2 does not always say since when
+	found := w.finds(health.ReasonAttachedEBSStatusImpaired, v1alpha1.SeverityWarning)
+	require.False(t, found.Since.Time.Before(back), "it began when it came back, not %s", found.Since)
+	w.says(metav1.ConditionTrue, "AttachedEBSStatusImpaired", "Warning")
 }
 
 func TestWhatKarpenterTakesItselfIsLeftToIt(t *testing.T) {
@@ -134,9 +151,7 @@ func TestRepairsWaitInAZoneThatIsShiftedAwayFrom(t *testing.T) {
 		Zones: []string{"us-east-1a"}, Until: until.UTC().Format(time.RFC3339), Reason: "ARC zonal shift away from use1-az1: power",
 	}, pause.Spec)
 
-	policy := &v1alpha1.RepairPolicy{ObjectMeta: metav1.ObjectMeta{Name: "shift"}, Spec: v1alpha1.RepairPolicySpec{
-		Rules: []v1alpha1.Rule{{Name: "all", Match: v1alpha1.Match{ReasonPattern: ".*"}, Tolerate: metav1.Duration{}}},
-	}}
+	policy := cluster.RepairPolicy("pool")
 	require.NoError(t, shared.Create(w.ctx, policy))
 	t.Cleanup(func() { _ = shared.Client.Delete(t.Context(), policy) })
 	w.aws.Impair(fakeaws.Check{Instance: w.instance, Kind: "ebs", Name: "reachability", Since: time.Now().Add(-time.Hour)})
@@ -183,4 +198,16 @@ func permitted(t *testing.T) []string {
 	actions := lo.FlatMap(policy.Statement, func(s ec2.Statement, _ int) []string { return s.Action })
 	slices.Sort(actions)
 	return actions
+}
+
+// An agent that was taken over may not make a volume look impaired, nor take away what says so.
+func TestTheAdmissionPolicyKnowsWhatSpeaksForAWS(t *testing.T) {
+	suite.Need(t)
+	rendered, err := cluster.RenderChart(t.Context())
+	require.NoError(t, err)
+	policy, found := lo.Find(rendered, func(o *unstructured.Unstructured) bool { return o.GetKind() == "ValidatingAdmissionPolicy" })
+	require.True(t, found)
+	text := fmt.Sprint(policy.Object)
+	require.Contains(t, text, "'"+ec2.Source+"'")
+	require.Contains(t, text, "'"+instancestatus.FieldManager+"'")
 }

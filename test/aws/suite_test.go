@@ -23,6 +23,7 @@ import (
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 	"github.com/autorepair-sh/karpenter-autorepair/test/cluster"
 	"github.com/autorepair-sh/karpenter-autorepair/test/fakeaws"
+	"github.com/autorepair-sh/karpenter-autorepair/test/rights"
 	"github.com/autorepair-sh/karpenter-autorepair/test/suite"
 )
 
@@ -51,6 +52,8 @@ func TestMain(m *testing.M) {
 			return nil, err
 		}
 		return func() { _ = controller.Stop() }, nil
+	}, func(ctx context.Context, c *cluster.Cluster) error {
+		return rights.CheckUnused(ctx, c, cluster.AWSServiceAccount, nil)
 	}))
 }
 

@@ -51,7 +51,7 @@ func storms(o options) []weather {
 	healed := storm.Options{Struck: storm.Any, Most: half, Window: o.window * 3, UntilGone: true}
 	// The worst that a person can allow: every budget open, and no node that comes is any better.
 	hopeless := storm.Options{Struck: storm.Any, Most: half, Contagion: contagion, Window: o.window * 3}
-	zone := storm.Options{Struck: storm.InZone("test-zone-a"), Fault: storm.Silence, Contagion: time.Millisecond, Window: 5 * time.Minute}
+	zone := storm.Options{Struck: storm.InZone("test-zone-a"), Fault: storm.Silence, Contagion: time.Millisecond, Lasts: 5 * time.Minute, Window: 8 * time.Minute}
 	return []weather{
 		{name: "half sick within a minute, and every new node: a wrong detector", budget: "10%", options: wrong, policy: byDefault},
 		{name: "19 % sick within a minute, and every new node", budget: "10%", options: below, policy: byDefault},
@@ -60,7 +60,7 @@ func storms(o options) []weather {
 			verifyFor(10 * time.Second)(p)
 			p.Spec.CorrelatedFailure.MaxUnhealthy = lo.ToPtr(intstr.FromString("100%"))
 		}},
-		{name: "a zone of the nodes' is silent for five minutes", budget: "10%", options: zone, policy: byDefault, oursOnly: true},
+		{name: "a zone of the nodes' is silent for five minutes, and three follow", budget: "10%", options: zone, policy: byDefault, oursOnly: true},
 		{name: "half sick at once, and every replacement, for three windows", budget: "100%", options: hopeless, policy: byDefault, oursOnly: true},
 	}
 }
@@ -117,8 +117,8 @@ func measureStormsOf(ctx context.Context, o options, who, gates string, begin fu
 		if err != nil {
 			return out, fmt.Errorf("%s, %w", w.name, err)
 		}
-		say("%s: %d of %d struck; %d lost, %d of those that came lost again, %d launched; %+v; %.0f s; repairs %v; blocked %v; pods %d of %d",
-			who, r.Struck, r.Nodes, r.Lost, r.LostAgain, r.Launched, r.Most, r.Seconds, r.Repairs, r.Blocked, r.Pods, o.nodes)
+		say("%s: %d of %d struck; %d lost, %d of those that came lost again, %d of both after the fault had gone, %d launched; %+v; %.0f s; repairs %v; blocked %v; pods %d of %d",
+			who, r.Struck, r.Nodes, r.Lost, r.LostAgain, r.LostAfter, r.Launched, r.Most, r.Seconds, r.Repairs, r.Blocked, r.Pods, o.nodes)
 		out = append(out, stormFigures{Storm: w.name, Repairer: who, Result: r})
 	}
 	return out, nil

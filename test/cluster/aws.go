@@ -11,10 +11,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
+// AWSServiceAccount is that of controller-aws.
+var AWSServiceAccount = client.ObjectKey{Namespace: ServiceAccount.Namespace, Name: ServiceAccount.Name + "-aws"}
+
 // StartControllerAWS runs bin/controller-aws with the rights that the chart gives it, and with env, which is to keep it
 // from AWS; it waits until it is ready.
 func (c *Cluster) StartControllerAWS(ctx context.Context, env []string, args ...string) (*Program, error) {
-	account := client.ObjectKey{Namespace: ServiceAccount.Namespace, Name: ServiceAccount.Name + "-aws"}
+	account := AWSServiceAccount
 	rendered, err := RenderChart(ctx, "--set=aws.enabled=true", "--set=aws.clusterARN=arn:aws:eks:us-east-1:111122223333:cluster/mine")
 	if err != nil {
 		return nil, err

@@ -19,12 +19,13 @@ import (
 var programs = map[client.ObjectKey][]string{
 	cluster.ServiceAccount:      {"autorepair-controller/", "controller/"}, // the latter is its leader election
 	cluster.AgentServiceAccount: {"autorepair-agent"},
+	cluster.AWSServiceAccount:   {"controller-aws/"},
 }
 
 // Audited are the namespaces of our ServiceAccounts.
 var Audited = []string{cluster.ServiceAccount.Namespace, cluster.AgentServiceAccount.Namespace}
 
-// CheckOutside gives an error where the controller or an agent on the cluster has asked for anything that its roles do
+// CheckOutside gives an error where a program of ours on the cluster has asked for anything that its roles do
 // not list, or was refused anything, unless by an API server that did not know of what its roles allow yet.
 func CheckOutside(ctx context.Context, c *cluster.Cluster) error {
 	var problems []error

@@ -84,6 +84,8 @@ type Options struct {
 	Spread time.Duration
 	// Contagion is how long after its appearance each new node that Struck matches turns sick too; 0: never.
 	Contagion time.Duration
+	// Lasts is how long after the first strike the fault goes by itself, on every node that has it; 0: never.
+	Lasts time.Duration
 	// Window ends the storm: that long after it began, a person acts.
 	Window time.Duration
 	// UntilGone ends it as soon as all that were struck first are gone.
@@ -98,6 +100,8 @@ type Result struct {
 	// were given up too.
 	Lost      int `json:"lost"`
 	LostAgain int `json:"lostAgain"`
+	// LostAfter are those of both that were given up after the fault had gone.
+	LostAfter int `json:"lostAfter"`
 	// Launched are NodeClaims made in it.
 	Launched int `json:"launched"`
 	// Most of the repairs at work and of the nodes fenced and deleting at any moment.
@@ -125,31 +129,51 @@ func Run(ctx context.Context, c *cluster.Cluster, o Options) (Result, error) {
 		nodes = nodes[:o.Most]
 	}
 	r := Result{Nodes: len(before), Struck: len(nodes)}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var contagion sync.WaitGroup
-	defer contagion.Wait()
-	defer cancel() // ends what is waited for
 	began := time.Now()
-	if o.Contagion > 0 {
-		contagion.Go(func() { spread(ctx, c, ledger, o) })
+	over := o.Window
+	if o.Lasts > 0 {
+		over = o.Lasts
 	}
-	if err := strike(ctx, c, nodes, o); err != nil {
+	if err := r.rage(ctx, c, ledger, before, nodes, o, began.Add(over)); err != nil {
 		return r, err
 	}
-	_ = ledger.Wait(o.Window-time.Since(began), func() error {
-		if r.count(ledger, before); o.UntilGone && r.Lost >= len(nodes) && ledger.Settled() {
-			return nil
+	if o.Lasts > 0 {
+		lost := r.Lost + r.LostAgain
+		if err := heal(ctx, c, ledger.Nodes(), o); err != nil {
+			return r, err
 		}
-		return errors.New("not over")
-	})
+		sleep(ctx, time.Until(began.Add(o.Window)))
+		r.count(ledger, before)
+		r.LostAfter = r.Lost + r.LostAgain - lost
+	}
 	r.Seconds = time.Since(began).Seconds()
-	r.count(ledger, before)
 	r.Most = ledger.Most(o.Pool)
 	r.Blocked = lo.CountValues(lo.FilterMap(ledger.Claims(), blockedBy))
 	r.Repairs = lo.CountValuesBy(ledger.Repairs(), func(r v1alpha1.NodeRepair) string { return string(r.Status.Phase) })
 	r.Pods, err = availablePods(ctx, c)
 	return r, errors.Join(err, ctx.Err())
+}
+
+// rage strikes, and goes on until the storm is over.
+func (r *Result) rage(ctx context.Context, c *cluster.Cluster, ledger *cluster.Ledger, before map[types.UID]cluster.Fate, nodes []corev1.Node, o Options, over time.Time) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var contagion sync.WaitGroup
+	defer contagion.Wait()
+	defer cancel() // ends what is waited for
+	if o.Contagion > 0 {
+		contagion.Go(func() { spread(ctx, c, ledger, o) })
+	}
+	if err := strike(ctx, c, nodes, o); err != nil {
+		return err
+	}
+	_ = ledger.Wait(time.Until(over), func() error {
+		if r.count(ledger, before); o.UntilGone && r.Lost >= len(nodes) && ledger.Settled() {
+			return nil
+		}
+		return errors.New("not over")
+	})
+	r.count(ledger, before)
+	return nil
 }
 
 func availablePods(ctx context.Context, c *cluster.Cluster) (int, error) {
@@ -199,6 +223,15 @@ func strike(ctx context.Context, c *cluster.Cluster, nodes []corev1.Node, o Opti
 	return errors.Join(errs...)
 }
 
+// heal lets every node be well.
+func heal(ctx context.Context, c *cluster.Cluster, nodes []corev1.Node, o Options) error {
+	errs := make([]error, len(nodes))
+	workqueue.ParallelizeUntil(ctx, 20, len(nodes), func(i int) {
+		errs[i] = client.IgnoreNotFound(o.Fault.Heal(ctx, c, nodes[i].Name))
+	})
+	return errors.Join(errs...)
+}
+
 // spread makes new nodes sick.
 func spread(ctx context.Context, c *cluster.Cluster, ledger *cluster.Ledger, o Options) {
 	known := map[string]bool{}
@@ -241,12 +274,7 @@ func Calm(ctx context.Context, c *cluster.Cluster, o Options) error {
 	defer ledger.Close()
 	// A repair under way may bring one more node, so it is done twice.
 	for range 2 {
-		nodes := ledger.Nodes()
-		errs := make([]error, len(nodes))
-		workqueue.ParallelizeUntil(ctx, 20, len(nodes), func(i int) {
-			errs[i] = client.IgnoreNotFound(o.Fault.Heal(ctx, c, nodes[i].Name))
-		})
-		if err := errors.Join(errs...); err != nil {
+		if err := heal(ctx, c, ledger.Nodes(), o); err != nil {
 			return err
 		}
 		if err := ledger.Wait(5*time.Minute, func() error {

@@ -20,6 +20,7 @@ const nonRoot = 65532
 var recipes = []recipe{
 	{name: "controller", module: ".", pkg: "./cmd/controller", description: "Finds broken nodes and replaces them through Karpenter"},
 	{name: "agent", module: ".", pkg: "./cmd/agent", description: "States what is wrong with the node that it runs on"},
+	{name: "controller-aws", module: ".", pkg: "./cmd/controller-aws", description: "Tells the cluster what only AWS knows of its nodes"},
 	// For clusters without a registry, as those of the tests.
 	{name: "pause", module: "tools/image", pkg: "./pause", description: "Holds the namespaces of a pod"},
 }

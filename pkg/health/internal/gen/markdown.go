@@ -22,7 +22,7 @@ same, as the agent's configuration changes it. Policies match the
 `
 
 // later are the sources that state nothing yet.
-var later = []string{"nodeclaim", "ec2"}
+var later = []string{"nodeclaim"}
 
 func markdown(c catalogue) []byte {
 	var b bytes.Buffer

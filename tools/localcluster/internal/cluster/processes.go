@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/wait"
+
 	"github.com/autorepair-sh/karpenter-autorepair/tools/localcluster/internal/ports"
 	"github.com/autorepair-sh/karpenter-autorepair/tools/localcluster/internal/process"
 )
@@ -28,7 +30,7 @@ func (c *Cluster) start(ctx context.Context, p part) error {
 		return err
 	}
 	for _, name := range p.ports {
-		if !ports.IsFree(c.state.Ports[name]) {
+		if !becomesFree(ctx, c.state.Ports[name]) {
 			return fmt.Errorf("starting %s on port %d, %w", p.name, c.state.Ports[name], errPortTaken)
 		}
 	}
@@ -48,6 +50,14 @@ func (c *Cluster) start(ctx context.Context, p part) error {
 	}
 	c.state.Processes[p.name] = record
 	return c.save()
+}
+
+// becomesFree waits for a port for a few seconds: somebody who only tries whether it is free, as we do, holds it for a
+// moment.
+func becomesFree(ctx context.Context, port int) bool {
+	return wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, 3*time.Second, true, func(context.Context) (bool, error) {
+		return ports.IsFree(port), nil
+	}) == nil
 }
 
 // baseEnvironment is what a Go program wants to find.
