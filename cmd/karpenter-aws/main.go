@@ -27,8 +27,15 @@ import (
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/inside"
 )
 
+// unsetVersion is what Karpenter's version is where the linker has not set it.
+const unsetVersion = "unspecified"
+
 func main() {
 	lo.Must0(v1alpha1.AddToScheme(scheme.Scheme))
+	// Karpenter's makefile has the linker set it; its log and its calls of EC2 name it.
+	if operator.Version == unsetVersion {
+		operator.Version = inside.VersionOf("github.com/aws/karpenter-provider-aws")
+	}
 	ctx, op := awsoperator.NewOperator(operator.NewOperator())
 	if options.FromContext(ctx).FeatureGates.ReservedCapacity {
 		awsv1.CapacityReservationsEnabled = true

@@ -20,7 +20,7 @@ func TestTheVersionOfKarpenterIsTheOneThatWasLinked(t *testing.T) {
 		"empty where nobody wrote it": {},
 	} {
 		t.Run(name, func(t *testing.T) {
-			require.Equal(t, tc.want, versionOf(&debug.BuildInfo{Deps: tc.deps}))
+			require.Equal(t, tc.want, versionIn(&debug.BuildInfo{Deps: tc.deps}, core))
 		})
 	}
 }
