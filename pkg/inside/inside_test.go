@@ -4,10 +4,9 @@ import (
 	"context"
 	"testing"
 
+	"github.com/awslabs/operatorpkg/controller"
 	"github.com/stretchr/testify/require"
 	"sigs.k8s.io/karpenter/pkg/controllers/provisioning"
-
-	"github.com/awslabs/operatorpkg/controller"
 )
 
 func TestAKarpenterWithoutItsPartsIsRefused(t *testing.T) {

@@ -176,7 +176,9 @@ func (a *AWS) images(form url.Values) (any, *refusal) {
 	out := struct {
 		Images []image `xml:"imagesSet>item"`
 	}{}
-	if pass(form, func(name string) []string { return map[string][]string{"image-id": {Image}}[name] }) {
+	if pass(form, func(name string) []string {
+		return map[string][]string{"image-id": {Image}, "state": {"available"}}[name]
+	}) {
 		out.Images = []image{{ID: Image, Name: "nodes", Architecture: "x86_64", Created: "2026-01-02T03:04:05.000Z", State: "available"}}
 	}
 	return out, nil

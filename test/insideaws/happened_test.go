@@ -15,7 +15,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
@@ -28,7 +27,6 @@ const (
 	chosen      = "chosen for being unhealthy"
 	initialized = "initialized"
 	deleted     = "deleted"
-	gone        = "gone"
 )
 
 // event that the test has seen: of a NodeClaim, or a call of EC2.
@@ -45,14 +43,15 @@ func (e event) String() string {
 	return fmt.Sprintf("%s %s %s %s", e.at.Format("15:04:05.000"), e.what, e.who, e.instance)
 }
 
-// atOnce is how many NodeClaims were disrupted at most at any moment, by the queue or on their way out.
+// atOnce is how many instances were given up at most at any moment, from when the queue took them: Karpenter's budget counts
+// none any more of which the end has been asked for.
 func atOnce(log []event) int {
 	disrupted, most := map[string]bool{}, 0
 	for _, e := range log {
 		switch e.what {
 		case chosen, deleted:
-			disrupted[e.who] = true
-		case gone:
+			disrupted[e.instance] = true
+		case "ec2:TerminateInstances":
 			delete(disrupted, e.who)
 		}
 		most = max(most, len(disrupted))
@@ -78,7 +77,7 @@ func follow(ctx context.Context, t *testing.T, c *cluster.Cluster, aws *fakeaws.
 				continue
 			}
 			mu.Lock()
-			for _, what := range shows(claim, e.Type) {
+			for _, what := range shows(claim) {
 				if key := what + claim.Name; !said[key] {
 					said[key] = true
 					seen = append(seen, event{at: time.Now(), what: what, who: claim.Name, instance: filepath.Base(claim.Status.ProviderID)})
@@ -104,7 +103,7 @@ func follow(ctx context.Context, t *testing.T, c *cluster.Cluster, aws *fakeaws.
 }
 
 // shows is what a NodeClaim shows to have happened to it.
-func shows(claim *karpv1.NodeClaim, kind watch.EventType) []string {
+func shows(claim *karpv1.NodeClaim) []string {
 	var out []string
 	conditions := claim.StatusConditions(status.WithObservedOnly())
 	if reason := conditions.Get(karpv1.ConditionTypeDisruptionReason); reason.IsTrue() && reason.Reason == string(karpv1.DisruptionReasonUnhealthy) {
@@ -115,9 +114,6 @@ func shows(claim *karpv1.NodeClaim, kind watch.EventType) []string {
 	}
 	if !claim.DeletionTimestamp.IsZero() {
 		out = append(out, deleted)
-	}
-	if kind == watch.Deleted {
-		out = append(out, gone)
 	}
 	return out
 }

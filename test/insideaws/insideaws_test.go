@@ -42,7 +42,7 @@ func TestKarpenterForAWSRepairsByOurMethod(t *testing.T) {
 	defer cancel()
 	aws := fakeaws.New()
 	t.Cleanup(aws.Close)
-	c := up(ctx, t, aws)
+	c, program := up(ctx, t, aws)
 	happened := follow(ctx, t, c, aws)
 	start(ctx, t, c)
 
@@ -85,6 +85,9 @@ func TestKarpenterForAWSRepairsByOurMethod(t *testing.T) {
 	})
 	t.Run("a node whose rule says so is rebooted by EC2", func(t *testing.T) { rebootsInstead(ctx, t, c, aws) })
 	require.Empty(t, aws.Unknown(), "the endpoint knows every call")
+	text, err := os.ReadFile(program.Log)
+	require.NoError(t, err)
+	require.NotContains(t, string(text), "forbidden", "the documented rights are enough")
 }
 
 // rebootsInstead requires that a node whose rule says so is rebooted by EC2, and stays.
@@ -154,7 +157,7 @@ func nothingElse(ctx context.Context, t *testing.T, c *cluster.Cluster, aws *fak
 }
 
 // up starts the cluster with all CRDs in place, then Karpenter.
-func up(ctx context.Context, t *testing.T, aws *fakeaws.AWS) *cluster.Cluster {
+func up(ctx context.Context, t *testing.T, aws *fakeaws.AWS) (*cluster.Cluster, *cluster.Program) {
 	t.Helper()
 	c, err := cluster.Up(ctx, cluster.Options{Name: pool, Karpenter: "none"})
 	require.NoError(t, err)
@@ -170,11 +173,12 @@ func up(ctx context.Context, t *testing.T, aws *fakeaws.AWS) *cluster.Cluster {
 	t.Cleanup(func() {
 		if t.Failed() {
 			text, _ := os.ReadFile(program.Log)
-			t.Logf("Karpenter's log:\n%s\nunknown calls: %v", text[max(0, len(text)-8000):], aws.Unknown())
+			objects, _ := c.Kubectl(context.WithoutCancel(ctx), "get", "ec2nodeclasses,nodepools,nodeclaims,nodes", "-o=yaml")
+			t.Logf("Karpenter's log:\n%s\n%s\nunknown calls: %v", text[max(0, len(text)-8000):], objects, aws.Unknown())
 		}
 		require.NoError(t, program.Stop())
 	})
-	return c
+	return c, program
 }
 
 // documentedValues of Karpenter's chart, as a file.
