@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -86,7 +87,20 @@ func TestAllIsTakenOnceKarpenterMayNot(t *testing.T) {
 	}
 	require.NoError(t, shared.Create(w.ctx, event))
 	t.Cleanup(func() { _ = shared.Client.Delete(t.Context(), event) })
-	w.says(metav1.ConditionFalse, "Karpenter itself deletes instances", "as it did with NodeClaim gone", "take ec2:DescribeInstanceStatus from Karpenter's role")
+	w.eventually("the NodeHealth says that both act", func() error {
+		got := &v1alpha1.NodeHealth{}
+		if err := shared.Client.Get(w.ctx, client.ObjectKey{Name: w.node}, got); err != nil {
+			return err
+		}
+		source, _ := lo.Find(got.Sources, func(s v1alpha1.Source) bool { return s.Name == ec2.Source })
+		for _, words := range []string{"Karpenter itself deletes instances", "as it did with NodeClaim gone", "take ec2:DescribeInstanceStatus from Karpenter's role"} {
+			if source.State != v1alpha1.SourceDegraded || !strings.Contains(source.Message, words) {
+				return fmt.Errorf("it says %s: %s", source.State, source.Message)
+			}
+		}
+		return nil
+	})
+	w.says(metav1.ConditionFalse, "InstanceStatusImpaired", "SystemStatusImpaired") // what it found holds
 }
 
 func TestAPermissionThatIsMissingIsSaidAndIsNoOutage(t *testing.T) {

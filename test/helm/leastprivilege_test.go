@@ -32,7 +32,7 @@ var hostPaths = map[string]map[string]bool{"autorepair-agent": {
 }}
 
 // needsToken are the workloads that speak with the API server.
-var needsToken = []string{"autorepair-agent", "autorepair-controller", "autorepair-cleanup"}
+var needsToken = []string{"autorepair-agent", "autorepair-controller", "autorepair-cleanup", "autorepair-controller-aws"}
 
 // workloads gives the pods of every workload of the chart, by its name. A kind that is not known here fails the test.
 func workloads(t *testing.T, objects cluster.Rendered) map[string]corev1.PodTemplateSpec {

@@ -48,6 +48,9 @@ func TestWrongValuesAreRefusedWithWhatToWriteInstead(t *testing.T) {
 		"a policy of one's own that is the default": {`repairPolicies={"default": {"rules": []}}`, []string{"repairPolicies.default", "give yours another name, or set defaultRepairPolicy.enabled=false"}},
 		"a policy whose name is none":               {`repairPolicies={"GPU": {"rules": []}}`, []string{"/repairPolicies", "additional properties 'GPU' not allowed"}},
 		"a policy without rules":                    {`repairPolicies={"gpu": {"weight": 1}}`, []string{"/repairPolicies/gpu", "missing property 'rules'"}},
+		"a reason that EC2 cannot give":             {`aws.take=["KernelPanic"]`, []string{"/aws/take/0", "AttachedEBSStatusImpaired"}},
+		"the name of a cluster for its ARN":         {`aws.clusterARN="main"`, []string{"/aws/clusterARN", "arn:aws"}},
+		"a time between questions without a unit":   {`aws.interval="60"`, []string{"/aws/interval", "(s|m)"}},
 		"a memory limit in the words of Kubernetes": {`controller.goMemLimit="230Mi"`, []string{"/controller/goMemLimit", "[KMGT]i)?B"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -68,6 +71,7 @@ func TestUnusualValuesAreTaken(t *testing.T) {
 		"true, and not in quotes":                `karpenter.nodeRepair=true`,
 		"a version with a v":                     `karpenter.version="v1.15.0"`,
 		"a default that is taken away":           `controller.affinity=null`,
+		"a cluster in China":                     `aws.clusterARN="arn:aws-cn:eks:cn-north-1:111122223333:cluster/main"`,
 		"no capability":                          `agent.capabilities=[]`,
 		"no priority":                            `agent.priorityClassName=""`,
 		"values of a chart that this is part of": `global={"a": "b"}`,
