@@ -93,7 +93,7 @@ bench: build helm localcluster ## Measure speed and size, beside stock Karpenter
 build: ## Build the controller, the agent and the programs of the tests into bin/
 	@echo "==> building the controller and the agent (the first time compiles Karpenter's packages: a few minutes)"
 	@mkdir -p $(BIN)
-	@go build -o $(BIN)/ ./cmd/controller ./cmd/controller-aws ./test/demo ./test/bench ./test/inside/karpenter-with-method
+	@go build -o $(BIN)/ ./cmd/controller ./cmd/controller-aws ./cmd/karpenter-aws ./test/demo ./test/bench ./test/inside/karpenter-with-method
 	@CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o $(BIN)/ ./cmd/agent ./cmd/kubectl-autorepair
 
 .PHONY: plugin

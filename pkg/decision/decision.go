@@ -82,6 +82,10 @@ type Node struct {
 	// ProviderReboots: the provider of the NodeClaim's node class is known to reboot instances in place. Karpenter
 	// itself cannot be asked, and ends a NodeClaim whose provider cannot.
 	ProviderReboots bool
+	// Reboots are when those were asked for that no NodeRepair tells of, which is so inside Karpenter.
+	Reboots []time.Time
+	// SettlesUntil is how long what was found before the latest reboot may stand; zero where there was none.
+	SettlesUntil time.Time
 	// KarpenterDisrupting: the taint karpenter.sh/disrupted, or DisruptionReason True, without a deletion yet.
 	KarpenterDisrupting bool
 

@@ -3,6 +3,7 @@ package decision
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // maxNamed is how many of a list a sentence names.
@@ -31,9 +32,18 @@ func gatePods(_ *index, c *candidate) []Blocker {
 	}}
 }
 
-// gateKarpenterActing closes while Karpenter works on the node for reasons of its own. What it does to a node that we
-// are repairing already is for the executor to judge.
-func gateKarpenterActing(_ *index, c *candidate) []Blocker {
+const (
+	// RebootSettles is how long what was found before a reboot may stand after it: detectors look again at intervals of
+	// seconds, and confirm over a minute at most.
+	RebootSettles = 2 * time.Minute
+	// AgentSpeaks is how long the agent of a rebooted node may take until it says that it has seen the new boot. What it
+	// said of the boot before stands until then.
+	AgentSpeaks = 10 * time.Minute
+)
+
+// gateKarpenterActing closes while Karpenter works on the node for reasons of its own, or has just rebooted it. What it
+// does to a node that we are repairing already is for the executor to judge.
+func gateKarpenterActing(ix *index, c *candidate) []Blocker {
 	if c.repair != nil {
 		return nil
 	}
@@ -43,6 +53,12 @@ func gateKarpenterActing(_ *index, c *candidate) []Blocker {
 		doing = "rebooting"
 	case c.node.KarpenterDisrupting:
 		doing = "disrupting"
+	case c.node.SettlesUntil.After(ix.in.Now):
+		return []Blocker{{
+			Reason:  BlockerKarpenterActing,
+			Message: fmt.Sprintf("Karpenter has rebooted the node: what was found before may stand until %s", stamp(c.node.SettlesUntil)),
+			RetryAt: c.node.SettlesUntil,
+		}}
 	default:
 		return nil
 	}

@@ -527,6 +527,14 @@ func TestGates(t *testing.T) {
 			in:   input(one(func(n *Node) { n.Rebooting = true })),
 			want: want{{Reason: BlockerKarpenterActing, Message: "Karpenter itself is rebooting the node"}},
 		},
+		"a node that Karpenter has rebooted gets the time in which what was found before may stand": {
+			in: input(one(func(n *Node) { n.SettlesUntil = noon.Add(time.Minute) })),
+			want: want{{
+				Reason: BlockerKarpenterActing, RetryAt: noon.Add(time.Minute),
+				Message: "Karpenter has rebooted the node: what was found before may stand until 2026-01-02T12:01:00Z",
+			}},
+		},
+		"and not more": {in: input(one(func(n *Node) { n.SettlesUntil = noon }))},
 		"a Karpenter that repairs and knows no veto is left alone": {
 			in: input(one(), func(in *Input) { in.Karpenter = Karpenter{Version: "1.14.0", OwnRepair: true} }),
 			want: want{{

@@ -128,6 +128,14 @@ func (ix *index) addNode(node *Node) {
 			pool.inFlight = append(pool.inFlight, f)
 		}
 	}
+	if len(node.Reboots) > 0 {
+		ix.history.reboots[node.NodeClaimUID] = append(ix.history.reboots[node.NodeClaimUID], node.Reboots...)
+	}
+	if ix.atWorkInside(node) {
+		for _, d := range domainsOf(node) {
+			ix.domain(d).works(domainRepair{node: node, reason: node.Verdict.Deciding.Finding.Reason})
+		}
+	}
 	if !ix.countsTowardsDomains(node) {
 		return
 	}
@@ -139,6 +147,13 @@ func (ix *index) addNode(node *Node) {
 			state.sick = append(state.sick, node)
 		}
 	}
+}
+
+// atWorkInside says whether Karpenter's own queue repairs the node for us. Inside Karpenter there is no NodeRepair to tell
+// it; a sick node that Karpenter is taking is one that it was given.
+func (ix *index) atWorkInside(node *Node) bool {
+	return ix.in.Budgets != nil && node.Verdict.Deciding != nil && failing(node) &&
+		(node.KarpenterDisrupting || node.Rebooting || (node.Deleting && !node.Terminated))
 }
 
 func (ix *index) addRepair(repair *v1alpha1.NodeRepair) {

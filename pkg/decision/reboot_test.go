@@ -73,6 +73,11 @@ func TestRebootsAreCountedFromWhatIsKeptAndEndInAReplacement(t *testing.T) {
 			in: input([]Node{sick("a", rebooting, func(n *Node) { n.ProviderReboots = false })}, reboots), wantAction: v1alpha1.ActionReplace,
 			wantNote: "the provider of its node class is not known to reboot instances, so the node is replaced",
 		},
+		"those that no NodeRepair tells of count too": {
+			in: input([]Node{sick("a", rebooting, func(n *Node) { n.Reboots = []time.Time{ago(25 * time.Hour), ago(time.Hour)} })}, reboots,
+				withRepairs(rebootOf(2*time.Hour, failed))),
+			wantAction: v1alpha1.ActionReplace, wantNote: "2 of 2 reboots within 24h0m0s are used up, so the node is replaced",
+		},
 		"nobody else's reboots count": {
 			in: input([]Node{sick("b", rebooting)}, reboots, withRepairs(rebootOf(2*time.Hour, failed), rebootOf(time.Hour, failed))), wantAction: v1alpha1.ActionReboot,
 		},

@@ -29,6 +29,10 @@ type Gatherer interface {
 // ListRepairs reads all NodeRepairs past every cache.
 type ListRepairs func(ctx context.Context) ([]v1alpha1.NodeRepair, error)
 
+// Reboot asks Karpenter to reboot the node of an admitted candidate. It says false where that cannot be asked any more:
+// the NodeClaim is rebooting already, or leaves, or has changed meanwhile.
+type Reboot func(ctx context.Context, d decision.Decision) (bool, error)
+
 // Method repairs unhealthy nodes. It is a disruption method of Karpenter's, which runs in Karpenter's own disruption
 // controller as well as in ours beside an unmodified Karpenter.
 type Method struct {
@@ -36,12 +40,20 @@ type Method struct {
 	planner  Planner
 	board    *Board
 	repairs  ListRepairs
+	reboot   Reboot
 }
 
 // NewMethod makes a Method that shows every decision on the board. repairs is asked again before anything is started,
 // so that two passes never spend the same budget; it is nil where no NodeRepairs are made.
 func NewMethod(gatherer Gatherer, planner Planner, board *Board, repairs ListRepairs) *Method {
 	return &Method{gatherer: gatherer, planner: planner, board: board, repairs: repairs}
+}
+
+// RebootBy lets the Method itself ask for reboots, as Karpenter's own repair does: the Command of one says no more than
+// that it has been asked for. Without it, whoever is given the Commands asks.
+func (m *Method) RebootBy(reboot Reboot) *Method {
+	m.reboot = reboot
+	return m
 }
 
 // Reason is Unhealthy, to which a NodePool's budgets can refer.
@@ -97,7 +109,7 @@ func (m *Method) ComputeCommands(ctx context.Context, budgets map[string]int, ca
 		return nil, err
 	}
 	m.board.Publish(result)
-	return commands(result, plans, offered), nil
+	return m.commands(ctx, result, plans, offered)
 }
 
 // withhold closes the gate of every sick node that is no candidate.
@@ -172,9 +184,11 @@ func explainHeld(result decision.Result, held map[types.UID]decision.Blocker) de
 	return result
 }
 
-// commands makes a Command of every admitted candidate. A candidate that was planned but is no longer admitted, since a
+// commands makes a Command of every admitted candidate, and asks for the reboots. A candidate that was planned but is no longer admitted, since a
 // later round of planning has given its place away, has none.
-func commands(result decision.Result, plans map[types.UID]Plan, offered map[types.UID]*karpdisruption.Candidate) []karpdisruption.Command {
+func (m *Method) commands(ctx context.Context, result decision.Result, plans map[types.UID]Plan, offered map[types.UID]*karpdisruption.Candidate) (
+	[]karpdisruption.Command, error,
+) {
 	var out []karpdisruption.Command
 	for _, d := range result.Decisions {
 		candidate := offered[d.Node.NodeClaimUID]
@@ -188,12 +202,22 @@ func commands(result decision.Result, plans map[types.UID]Plan, offered map[type
 			Replacements: plan.Replacements,
 			Results:      plan.Results,
 		}
+		if d.Action == v1alpha1.ActionReboot && m.reboot != nil {
+			asked, err := m.reboot(ctx, d)
+			if err != nil {
+				return out, fmt.Errorf("rebooting the node of nodeclaim %s, %w", d.Node.NodeClaim, err)
+			}
+			if !asked {
+				continue
+			}
+			command.Reboot = true
+		}
 		if d.TerminateFirst {
 			command.TerminateFirstReason = karpdisruption.TerminateFirstStaticAtLimit
 		}
 		out = append(out, command)
 	}
-	return out
+	return out, nil
 }
 
 // drainBound gives the shorter of the policy's bound and the NodeClaim's own; nil where the policy sets none, which

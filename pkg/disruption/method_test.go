@@ -262,3 +262,40 @@ func unfinished(nodeClaim string) v1alpha1.NodeRepair {
 	repair.Status.Phase = v1alpha1.PhaseFencing
 	return repair
 }
+
+func TestTheMethodAsksForRebootsWhereItHasSomebodyToAsk(t *testing.T) {
+	broken := errors.New("broken")
+	for name, test := range map[string]struct {
+		reboot  Reboot
+		want    []karpdisruption.Decision
+		wantErr error
+	}{
+		"what was asked for is told": {
+			reboot: func(context.Context, decision.Decision) (bool, error) { return true, nil },
+			want:   []karpdisruption.Decision{karpdisruption.RebootDecision},
+		},
+		"what cannot be asked for any more gives no command": {
+			reboot: func(context.Context, decision.Decision) (bool, error) { return false, nil },
+		},
+		"what breaks gives none": {
+			reboot: func(context.Context, decision.Decision) (bool, error) { return false, broken }, wantErr: broken,
+		},
+		"without anybody to ask it is up to who is given the command": {want: []karpdisruption.Decision{karpdisruption.DeleteDecision}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := input("100%", "a")
+			in.ExecutorReboots, in.Karpenter.RebootSupported, in.Nodes[0].ProviderReboots = true, true, true
+			in.Nodes[0].Verdict.Deciding.Action = v1alpha1.ActionReboot
+			plans := &planner{}
+			commands, err := NewMethod(cluster{in: in}, plans, NewBoard(nil), nil).RebootBy(test.reboot).
+				ComputeCommands(context.Background(), map[string]int{"pool": 1}, candidate("a", true))
+			require.ErrorIs(t, err, test.wantErr)
+			var decisions []karpdisruption.Decision
+			for _, command := range commands {
+				decisions = append(decisions, command.Decision())
+			}
+			require.Equal(t, test.want, decisions)
+			require.Empty(t, plans.asked, "a reboot needs no replacement")
+		})
+	}
+}

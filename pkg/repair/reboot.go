@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
@@ -115,24 +116,33 @@ func (e *Executor) requestReboot(ctx context.Context, repair *v1alpha1.NodeRepai
 		letGoAs(repair, v1alpha1.PhaseCanceled, fmt.Sprintf("the Karpenter beside us (%s) cannot reboot nodes any more", karpenter.Version))
 		return through, nil
 	}
-	if err := e.boundReboot(ctx, claim, repair.Spec.DrainBound); err != nil {
+	message := fmt.Sprintf("rebooting for %s, by NodeRepair %s", repair.Spec.Cause.Reason, repair.Name)
+	if err := AskForReboot(ctx, e.Client, e.Clock, claim, repair.Spec.DrainBound, message); err != nil {
 		return progress{}, err
-	}
-	stored := claim.DeepCopy()
-	conditions := claim.StatusConditions(status.WithClock(e.Clock), status.WithObservedOnly())
-	// Karpenter's metrics and events then say for what the pods are evicted.
-	conditions.SetTrueWithReason(karpv1.ConditionTypeDisruptionReason, string(karpv1.DisruptionReasonUnhealthy), string(karpv1.DisruptionReasonUnhealthy))
-	conditions.SetTrueWithReason(karpv1.ConditionTypeRebooting, karpv1.RebootReasonRequested,
-		fmt.Sprintf("rebooting for %s, by NodeRepair %s", repair.Spec.Cause.Reason, repair.Name))
-	if err := e.Client.Status().Patch(ctx, claim, client.MergeFromWithOptions(stored, client.MergeFromWithOptimisticLock{})); err != nil {
-		return progress{}, fmt.Errorf("asking for the reboot, %w", err)
 	}
 	e.asked(repair)
 	return through, nil
 }
 
+// AskForReboot writes, against the version of the NodeClaim that was read, what Karpenter's reboot controller acts on:
+// the bound of the drain (nil: none), then the condition, with a message that says for what.
+func AskForReboot(ctx context.Context, kubeClient client.Client, clk clock.Clock, claim *karpv1.NodeClaim, bound *metav1.Duration, message string) error {
+	if err := boundReboot(ctx, kubeClient, claim, bound); err != nil {
+		return err
+	}
+	stored := claim.DeepCopy()
+	conditions := claim.StatusConditions(status.WithClock(clk), status.WithObservedOnly())
+	// Karpenter's metrics and events then say for what the pods are evicted.
+	conditions.SetTrueWithReason(karpv1.ConditionTypeDisruptionReason, string(karpv1.DisruptionReasonUnhealthy), string(karpv1.DisruptionReasonUnhealthy))
+	conditions.SetTrueWithReason(karpv1.ConditionTypeRebooting, karpv1.RebootReasonRequested, message)
+	if err := kubeClient.Status().Patch(ctx, claim, client.MergeFromWithOptions(stored, client.MergeFromWithOptimisticLock{})); err != nil {
+		return fmt.Errorf("asking for the reboot, %w", err)
+	}
+	return nil
+}
+
 // boundReboot sets how long pods may hold up the reboot; nil takes away what an earlier reboot left behind.
-func (e *Executor) boundReboot(ctx context.Context, claim *karpv1.NodeClaim, bound *metav1.Duration) error {
+func boundReboot(ctx context.Context, kubeClient client.Client, claim *karpv1.NodeClaim, bound *metav1.Duration) error {
 	stored := claim.DeepCopy()
 	delete(claim.Annotations, karpv1.RebootTerminationGracePeriodAnnotationKey)
 	if bound != nil {
@@ -141,7 +151,7 @@ func (e *Executor) boundReboot(ctx context.Context, claim *karpv1.NodeClaim, bou
 	if equality.Semantic.DeepEqual(stored.Annotations, claim.Annotations) {
 		return nil
 	}
-	if err := e.Client.Patch(ctx, claim, client.MergeFromWithOptions(stored, client.MergeFromWithOptimisticLock{})); err != nil {
+	if err := kubeClient.Patch(ctx, claim, client.MergeFromWithOptions(stored, client.MergeFromWithOptimisticLock{})); err != nil {
 		return fmt.Errorf("bounding the drain before the reboot, %w", err)
 	}
 	return nil

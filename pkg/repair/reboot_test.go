@@ -15,6 +15,7 @@ import (
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/decision"
 )
 
 // rebootFate is what becomes of a reboot.
@@ -381,9 +382,9 @@ func TestWhatTheAgentSaidOfTheBootBeforeIsWaitedFor(t *testing.T) {
 		bootID string
 		want   time.Duration
 	}{
-		"it has not spoken of the new boot": {bootID: "boot-1", want: speaksWithin},
-		"it has":                            {bootID: "boot-2", want: settlesWithin},
-		"there is no agent":                 {want: settlesWithin},
+		"it has not spoken of the new boot": {bootID: "boot-1", want: decision.AgentSpeaks},
+		"it has":                            {bootID: "boot-2", want: decision.RebootSettles},
+		"there is no agent":                 {want: decision.RebootSettles},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newRebootWorld(t)

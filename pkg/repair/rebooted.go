@@ -11,15 +11,7 @@ import (
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
-)
-
-const (
-	// settlesWithin is how long what was found before the reboot may stand after it: detectors look again at intervals
-	// of seconds, and confirm over a minute at most.
-	settlesWithin = 2 * time.Minute
-	// speaksWithin is how long the agent of the node may take until it says that it has seen the new boot. What it
-	// said of the boot before stands until then.
-	speaksWithin = 10 * time.Minute
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/decision"
 )
 
 // releaseRebooted takes the rest of the fence away once pods have come back to the node, or none has for a while: the
@@ -62,7 +54,7 @@ func (e *Executor) undoReboot(ctx context.Context, repair *v1alpha1.NodeRepair) 
 	if err != nil || claim == nil || rebooting(claim).IsTrue() {
 		return err
 	}
-	return client.IgnoreNotFound(e.boundReboot(ctx, claim, nil))
+	return client.IgnoreNotFound(boundReboot(ctx, e.Client, claim, nil))
 }
 
 // doneRequest removes a person's request for the reboot from the NodeClaim, and gives what goes from the Node.
@@ -133,7 +125,7 @@ func (e *Executor) patience(ctx context.Context, repair *v1alpha1.NodeRepair) (t
 		return 0, fmt.Errorf("getting the nodehealth, %w", err)
 	}
 	if err == nil && health.BootID != "" && health.BootID == bootIDBefore(repair) {
-		return speaksWithin, nil
+		return decision.AgentSpeaks, nil
 	}
-	return settlesWithin, nil
+	return decision.RebootSettles, nil
 }

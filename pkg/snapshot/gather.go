@@ -86,6 +86,7 @@ func (g *Gatherer) Gather(ctx context.Context) (decision.Input, error) {
 		node, problems := nodes.of(nodeClaim)
 		entry := newEntry(nodeClaim, node, in.NodePools[nodeClaim.Labels[karpv1.NodePoolLabelKey]].Object)
 		entry.Unreadable, entry.ProviderReboots = problems, providerReboots(nodeClaim, g.providers)
+		tellReboots(&entry, nodeClaim, node, health[entry.NodeName])
 		diagnose(&entry, nodeClaim, health[entry.NodeName], policies, in.Now)
 		if sick(entry) {
 			workloads.describe(ctx, g.cache, &entry, nodeClaim)

@@ -31,6 +31,7 @@ func TestGatherStatesWhatTheObjectsSay(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(*karpv1.NodeClaim, *corev1.Node)
 		want   func(*decision.Node)
+		boot   string // that the agent speaks of
 	}{
 		"a node like any other": {
 			change: func(*karpv1.NodeClaim, *corev1.Node) {},
@@ -92,6 +93,34 @@ func TestGatherStatesWhatTheObjectsSay(t *testing.T) {
 			},
 			want: func(*decision.Node) {},
 		},
+		"reboots that were asked for inside Karpenter stand on the NodeClaim": {
+			change: func(nodeClaim *karpv1.NodeClaim, _ *corev1.Node) {
+				nodeClaim.Annotations = map[string]string{v1alpha1.RebootsAnnotation: "2026-01-01T00:00:00Z,2026-01-02T00:00:00Z"}
+			},
+			want: func(n *decision.Node) {
+				n.Reboots = []time.Time{time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)}
+			},
+		},
+		"what is no list of reboots closes a gate": {
+			change: func(nodeClaim *karpv1.NodeClaim, _ *corev1.Node) {
+				nodeClaim.Annotations = map[string]string{v1alpha1.RebootsAnnotation: "twice"}
+			},
+			want: func(n *decision.Node) {
+				n.Unreadable = []string{"annotation autorepair.sh/reboots of the NodeClaim is no list of times: remove it"}
+			},
+		},
+		"what was found before a reboot may stand for a while": {
+			change: func(nodeClaim *karpv1.NodeClaim, _ *corev1.Node) { rebooted(nodeClaim) },
+			want:   func(n *decision.Node) { n.SettlesUntil = now.Add(2 * time.Minute) },
+		},
+		"for longer where its agent has not seen the new boot": {
+			change: func(nodeClaim *karpv1.NodeClaim, node *corev1.Node) {
+				rebooted(nodeClaim)
+				node.Status.NodeInfo.BootID = "boot-2"
+			},
+			want: func(n *decision.Node) { n.SettlesUntil = now.Add(10 * time.Minute) },
+			boot: "boot-1",
+		},
 		"a node that has not joined has no Node": {
 			change: func(nodeClaim *karpv1.NodeClaim, _ *corev1.Node) {
 				nodeClaim.Status.ProviderID, nodeClaim.Status.NodeName = "", ""
@@ -117,7 +146,9 @@ func TestGatherStatesWhatTheObjectsSay(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			nodeClaim, node := nodeClaim(), node()
 			test.change(nodeClaim, node)
-			in := gather(t, nodeClaim, node)
+			spoken := health()
+			spoken.BootID = test.boot
+			in := gather(t, nodeClaim, node, spoken)
 			want := decision.Node{
 				NodeClaim: "claim", NodeClaimUID: "claim", NodeName: "node", NodePool: "pool", Zone: "z", Image: "image", Initialized: true,
 				Capacity: node.Status.Capacity,
@@ -430,6 +461,12 @@ func budget(name string, allowed int32) *policyv1.PodDisruptionBudget {
 		Spec:       policyv1.PodDisruptionBudgetSpec{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "a"}}},
 		Status:     policyv1.PodDisruptionBudgetStatus{DisruptionsAllowed: allowed, DesiredHealthy: 1, CurrentHealthy: 1 + allowed},
 	}
+}
+
+func rebooted(nodeClaim *karpv1.NodeClaim) {
+	nodeClaim.Status.Conditions = append(nodeClaim.Status.Conditions, status.Condition{
+		Type: karpv1.ConditionTypeRebooting, Status: metav1.ConditionFalse, Reason: karpv1.RebootReasonSucceeded, LastTransitionTime: metav1.NewTime(now),
+	})
 }
 
 func setTrue(nodeClaim *karpv1.NodeClaim, conditionType string) {

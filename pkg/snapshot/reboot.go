@@ -1,9 +1,16 @@
 package snapshot
 
 import (
+	"fmt"
 	"slices"
+	"strings"
+	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
+
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/decision"
 )
 
 // RebootProviders are the API groups of the node classes whose provider reboots instances in place, as of Karpenter
@@ -19,4 +26,33 @@ var RebootProviders = []string{"karpenter.k8s.aws", "karpenter.kwok.sh"}
 func providerReboots(nodeClaim *karpv1.NodeClaim, providers []string) bool {
 	class := nodeClaim.Spec.NodeClassRef
 	return class != nil && slices.Contains(providers, class.Group)
+}
+
+// tellReboots states of a node the reboots that no NodeRepair tells of, and for how long what was found before the
+// latest may stand. node and health are nil where there are none.
+func tellReboots(entry *decision.Node, nodeClaim *karpv1.NodeClaim, node *corev1.Node, health *v1alpha1.NodeHealth) {
+	if text := nodeClaim.Annotations[v1alpha1.RebootsAnnotation]; text != "" {
+		for at := range strings.SplitSeq(text, ",") {
+			parsed, err := time.Parse(time.RFC3339, at)
+			if err != nil {
+				entry.Unreadable = append(entry.Unreadable, fmt.Sprintf("annotation %s of the NodeClaim is no list of times: remove it", v1alpha1.RebootsAnnotation))
+				break
+			}
+			entry.Reboots = append(entry.Reboots, parsed)
+		}
+	}
+	if node == nil {
+		return
+	}
+	for i := range nodeClaim.Status.Conditions {
+		condition := &nodeClaim.Status.Conditions[i]
+		if condition.Type != karpv1.ConditionTypeRebooting || condition.IsTrue() || condition.Reason != karpv1.RebootReasonSucceeded {
+			continue
+		}
+		settles := decision.RebootSettles
+		if health != nil && health.BootID != "" && health.BootID != node.Status.NodeInfo.BootID {
+			settles = decision.AgentSpeaks
+		}
+		entry.SettlesUntil = condition.LastTransitionTime.Add(settles)
+	}
 }

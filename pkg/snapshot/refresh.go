@@ -54,6 +54,7 @@ func (g *Gatherer) Refresh(ctx context.Context, reader client.Reader, in *decisi
 		return err
 	}
 	in.Now = g.clock.Now()
+	tellReboots(&entry, nodeClaim, node, health)
 	diagnose(&entry, nodeClaim, health, policies, in.Now)
 	if sick(entry) {
 		newWorkloads(g.clock, g.cache).describe(ctx, reader, &entry, nodeClaim)

@@ -22,7 +22,7 @@ var floors = []struct {
 	{name: "ports", packages: []string{"pkg/detector"}},
 	{name: "adapters", packages: []string{"pkg/detector/cluster", "pkg/detector/node", "pkg/host", "pkg/disruption", "pkg/repair", "pkg/snapshot", "pkg/events", "pkg/metrics", "pkg/recording"}},
 	{name: "loops", packages: []string{"pkg/controllers", "pkg/agent", "pkg/cleanup", "pkg/cli"}, siblings: true},
-	{name: "wiring", packages: []string{"pkg/operator", "cmd", "charts", "test", "tools"}, siblings: true},
+	{name: "wiring", packages: []string{"pkg/operator", "pkg/inside", "cmd", "charts", "test", "tools"}, siblings: true},
 }
 
 // named are the imports between siblings that the design names.

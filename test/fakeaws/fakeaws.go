@@ -1,10 +1,12 @@
-// Package fakeaws speaks, on loopback, the calls of EC2 and ARC that we make: the SDK's real wiring goes through it.
+// Package fakeaws speaks, on loopback, the calls of EC2 and ARC that we make, and those by which Karpenter launches and
+// ends instances: the SDK's real wiring goes through it.
 package fakeaws
 
 import (
 	"encoding/json"
 	"encoding/xml"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -44,11 +46,16 @@ type AWS struct {
 	fails  map[string]string // action -> error code
 	calls  map[string]int    // action -> how often it was called
 	page   int
+
+	unknown   map[string]int // calls that were refused because they are not known
+	templates []launchTemplate
+	launched  []Instance
+	changes   []Change
 }
 
 // New starts an endpoint; Close ends it.
 func New() *AWS {
-	a := &AWS{fails: map[string]string{}, calls: map[string]int{}, page: 1000}
+	a := &AWS{fails: map[string]string{}, calls: map[string]int{}, unknown: map[string]int{}, page: 1000}
 	a.server = httptest.NewServer(a)
 	return a
 }
@@ -79,12 +86,15 @@ func (a *AWS) Fail(action, code string) { a.set(func() { a.fails[action] = code 
 
 // Calls gives how often each action was called, as IAM names them.
 func (a *AWS) Calls() map[string]int {
-	out := map[string]int{}
-	a.set(func() {
-		for action, n := range a.calls {
-			out[action] = n
-		}
-	})
+	var out map[string]int
+	a.set(func() { out = maps.Clone(a.calls) })
+	return out
+}
+
+// Unknown gives the calls that the endpoint does not know, and how often they were made.
+func (a *AWS) Unknown() map[string]int {
+	var out map[string]int
+	a.set(func() { out = maps.Clone(a.unknown) })
 	return out
 }
 
@@ -94,26 +104,72 @@ func (a *AWS) set(change func()) {
 	change()
 }
 
-// ServeHTTP answers one call. An action that it does not know is an error, so that none goes unseen.
+// ServeHTTP answers one call. What it does not know is an error, and is kept: see Unknown.
 func (a *AWS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, "/managedresources/") {
-		a.answer(w, "arc-zonal-shift:GetManagedResource", func() { a.managedResource(w, strings.TrimPrefix(r.URL.Path, "/managedresources/")) })
+	service := serviceOf(r)
+	switch {
+	case r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, "/managedresources/"):
+		a.answer(w, service+":GetManagedResource", func() { a.managedResource(w, strings.TrimPrefix(r.URL.Path, "/managedresources/")) })
+		return
+	case r.Header.Get("X-Amz-Target") == "AWSPriceListService.GetProducts":
+		a.answer(w, service+":GetProducts", func() { products(w, r.Body) })
 		return
 	}
 	if err := r.ParseForm(); err != nil || r.Form.Get("Action") == "" {
-		http.Error(w, "unknown call "+r.Method+" "+r.URL.Path, http.StatusNotImplemented)
+		a.refuseUnknown(w, service+" "+r.Method+" "+r.URL.Path+" "+r.Header.Get("X-Amz-Target"))
 		return
 	}
-	action := r.Form.Get("Action")
-	a.answer(w, "ec2:"+action, func() {
-		if action != "DescribeInstanceStatus" {
-			refuse(w, "InvalidAction", "the endpoint does not know "+action)
+	action := service + ":" + r.Form.Get("Action")
+	respond, known := actions[action]
+	if !known {
+		a.refuseUnknown(w, action)
+		return
+	}
+	a.answer(w, action, func() {
+		if r.Form.Get("DryRun") == "true" {
+			refuse(w, "DryRunOperation", "the request would have succeeded")
 			return
 		}
-		a.instanceStatus(w, r.Form)
+		response, refused := respond(a, r.Form)
+		if refused != nil {
+			refuse(w, refused.code, refused.message)
+			return
+		}
+		_ = xml.NewEncoder(w).EncodeElement(response, xml.StartElement{Name: xml.Name{Local: r.Form.Get("Action") + "Response"}})
 	})
+}
+
+// actions by which the query protocol is spoken, as IAM names them.
+var actions = map[string]func(*AWS, url.Values) (any, *refusal){
+	"ec2:DescribeInstanceStatus":        (*AWS).instanceStatus,
+	"ec2:DescribeInstanceTypes":         (*AWS).instanceTypes,
+	"ec2:DescribeInstanceTypeOfferings": (*AWS).offerings,
+	"ec2:DescribeSpotPriceHistory":      (*AWS).spotPrices,
+	"ec2:DescribeSubnets":               (*AWS).subnets,
+	"ec2:DescribeSecurityGroups":        (*AWS).securityGroups,
+	"ec2:DescribeImages":                (*AWS).images,
+	"ec2:DescribeLaunchTemplates":       (*AWS).describeLaunchTemplates,
+	"ec2:CreateLaunchTemplate":          (*AWS).createLaunchTemplate,
+	"ec2:DeleteLaunchTemplate":          (*AWS).deleteLaunchTemplate,
+	"ec2:CreateFleet":                   (*AWS).createFleet,
+	"ec2:RunInstances":                  (*AWS).runInstances,
+	"ec2:DescribeInstances":             (*AWS).describeInstances,
+	"ec2:TerminateInstances":            (*AWS).terminateInstances,
+	"ec2:RebootInstances":               (*AWS).rebootInstances,
+	"ec2:CreateTags":                    (*AWS).createTags,
+	"iam:ListInstanceProfiles":          (*AWS).instanceProfiles,
+}
+
+// serviceOf reads from the signature which service a call is meant for:
+// Credential=none/20260102/us-east-1/ec2/aws4_request
+func serviceOf(r *http.Request) string {
+	scope := strings.Split(r.Header.Get("Authorization"), "/")
+	if len(scope) < 5 {
+		return "unsigned"
+	}
+	return scope[3]
 }
 
 func (a *AWS) answer(w http.ResponseWriter, action string, otherwise func()) {
@@ -131,11 +187,22 @@ func (a *AWS) answer(w http.ResponseWriter, action string, otherwise func()) {
 	}
 }
 
-// refuse answers as EC2 does; throttling is a 503 there, all else that we ask for a 403.
+func (a *AWS) refuseUnknown(w http.ResponseWriter, call string) {
+	a.unknown[call]++
+	refuse(w, "InvalidAction", "the endpoint does not know "+call)
+}
+
+// refusal is an error that AWS answers with.
+type refusal struct{ code, message string }
+
+// refuse answers as EC2 does; throttling is a 503 there, what was only tried a 412, all else that we ask for a 403.
 func refuse(w http.ResponseWriter, code, message string) {
 	status := http.StatusForbidden
-	if code == "RequestLimitExceeded" {
+	switch code {
+	case "RequestLimitExceeded":
 		status = http.StatusServiceUnavailable
+	case "DryRunOperation":
+		status = http.StatusPreconditionFailed
 	}
 	w.WriteHeader(status)
 	fmt.Fprintf(w, `<Response><Errors><Error><Code>%s</Code><Message>%s</Message></Error></Errors><RequestID>0</RequestID></Response>`, code, message)
@@ -167,13 +234,12 @@ type instance struct {
 }
 
 type instanceStatuses struct {
-	XMLName   xml.Name   `xml:"DescribeInstanceStatusResponse"`
 	Instances []instance `xml:"instanceStatusSet>item"`
 	NextToken string     `xml:"nextToken,omitempty"`
 }
 
 // instanceStatus lists the instances that match the filters, a page at a time.
-func (a *AWS) instanceStatus(w http.ResponseWriter, form url.Values) {
+func (a *AWS) instanceStatus(form url.Values) (any, *refusal) {
 	var matching []instance
 	for _, id := range a.ids() {
 		if one := a.instance(id); matches(one, form) {
@@ -186,7 +252,7 @@ func (a *AWS) instanceStatus(w http.ResponseWriter, form url.Values) {
 	if to < len(matching) {
 		out.NextToken = strconv.Itoa(to)
 	}
-	_ = xml.NewEncoder(w).Encode(out)
+	return out, nil
 }
 
 func (a *AWS) ids() []string {
@@ -229,32 +295,46 @@ func stamp(at time.Time) string {
 	return at.UTC().Format(time.RFC3339)
 }
 
-// matches reads Filter.N.Name and Filter.N.Value.M; all filters have to match.
 func matches(one instance, form url.Values) bool {
+	return pass(form, func(name string) []string {
+		if name == "event.code" {
+			var codes []string
+			for _, e := range one.Events {
+				codes = append(codes, e.Code)
+			}
+			return codes
+		}
+		return map[string][]string{
+			"instance-status.status":     {one.InstanceStatus.Status},
+			"system-status.status":       {one.SystemStatus.Status},
+			"attached-ebs-status.status": {one.EBSStatus.Status},
+		}[name]
+	})
+}
+
+// pass reads Filter.N.Name and Filter.N.Value.M; all filters have to match. has gives the values that one thing has
+// under the name of a filter.
+func pass(form url.Values, has func(name string) []string) bool {
 	for n := 1; ; n++ {
 		prefix := fmt.Sprintf("Filter.%d.", n)
 		name := form.Get(prefix + "Name")
 		if name == "" {
 			return true
 		}
-		var values []string
-		for m := 1; form.Get(fmt.Sprintf("%sValue.%d", prefix, m)) != ""; m++ {
-			values = append(values, form.Get(fmt.Sprintf("%sValue.%d", prefix, m)))
-		}
-		has := map[string][]string{
-			"instance-status.status":     {one.InstanceStatus.Status},
-			"system-status.status":       {one.SystemStatus.Status},
-			"attached-ebs-status.status": {one.EBSStatus.Status},
-		}[name]
-		if name == "event.code" {
-			for _, e := range one.Events {
-				has = append(has, e.Code)
-			}
-		}
-		if !slices.ContainsFunc(has, func(value string) bool { return slices.Contains(values, value) }) {
+		wanted := listed(form, prefix+"Value")
+		if !slices.ContainsFunc(has(name), func(value string) bool { return slices.Contains(wanted, value) }) {
 			return false
 		}
 	}
+}
+
+// listed reads a list as the query protocol writes it: name.1, name.2 and so on.
+func listed(form url.Values, name string) []string {
+	var values []string
+	for n := 1; form.Has(fmt.Sprintf("%s.%d", name, n)); n++ {
+		values = append(values, form.Get(fmt.Sprintf("%s.%d", name, n)))
+	}
+	return values
 }
 
 func (a *AWS) managedResource(w http.ResponseWriter, arn string) {

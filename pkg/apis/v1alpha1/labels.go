@@ -43,9 +43,15 @@ const (
 	// GuardedAnnotation on a Node says that karpenter.sh/do-not-repair there is ours: it keeps Karpenter's own repair
 	// off a node with a Fatal finding, and is no veto.
 	GuardedAnnotation = Group + "/guarded"
+	// RebootsAnnotation on a NodeClaim holds when reboots were asked for inside Karpenter, where no NodeRepair tells it:
+	// times (RFC 3339) with commas between, oldest first, at most MaxReboots of them.
+	RebootsAnnotation = Group + "/reboots"
 	// UnhealthyTaintKey is the key of UnhealthyTaint.
 	UnhealthyTaintKey = Group + "/unhealthy"
 )
+
+// MaxReboots are kept in RebootsAnnotation; a RepairPolicy allows no more.
+const MaxReboots = 10
 
 // UnhealthyTaint keeps new pods off a node that is being repaired. Karpenter leaves foreign taints alone.
 var UnhealthyTaint = corev1.Taint{Key: UnhealthyTaintKey, Effect: corev1.TaintEffectNoSchedule}
