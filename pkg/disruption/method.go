@@ -184,8 +184,8 @@ func explainHeld(result decision.Result, held map[types.UID]decision.Blocker) de
 	return result
 }
 
-// commands makes a Command of every admitted candidate, and asks for the reboots. A candidate that was planned but is no longer admitted, since a
-// later round of planning has given its place away, has none.
+// commands makes a Command of every admitted candidate, and asks for the reboots. A candidate that was planned but is no
+// longer admitted, since a later round of planning has given its place away, has none.
 func (m *Method) commands(ctx context.Context, result decision.Result, plans map[types.UID]Plan, offered map[types.UID]*karpdisruption.Candidate) (
 	[]karpdisruption.Command, error,
 ) {
