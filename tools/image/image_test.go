@@ -285,7 +285,7 @@ func TestNonsenseIsRefusedWithWhatToWrite(t *testing.T) {
 		args []string
 		want string
 	}{
-		"an unknown image":        {args: []string{"proxy"}, want: "write some of controller, agent, pause"},
+		"an unknown image":        {args: []string{"proxy"}, want: "write some of controller, agent, controller-aws, pause"},
 		"an unknown architecture": {args: []string{"--arch=mips"}, want: "write amd64, arm64 or amd64,arm64"},
 	} {
 		t.Run(name, func(t *testing.T) {
