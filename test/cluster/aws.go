@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -47,12 +46,5 @@ func (c *Cluster) StartControllerAWS(ctx context.Context, env []string, args ...
 	}, args...)
 	cmd := exec.Command(binary, args...) //nolint:gosec // our own program
 	cmd.Env = append(append(os.Environ(), env...), "KUBECONFIG="+kubeconfig)
-	return startProgram(ctx, "controller-aws", filepath.Join(c.Dir, "logs", "controller-aws.log"), cmd, here, func(context.Context) bool {
-		response, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/readyz", probes)) //nolint:noctx // our own port
-		if err != nil {
-			return false // not up yet
-		}
-		defer response.Body.Close() //nolint:errcheck // nothing was written
-		return response.StatusCode == http.StatusOK
-	})
+	return startProgram(ctx, "controller-aws", filepath.Join(c.Dir, "logs", "controller-aws.log"), cmd, here, isReady(probes))
 }

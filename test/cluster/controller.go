@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -142,15 +141,7 @@ func (c *Cluster) StartControllerThrough(ctx context.Context, apiServer string, 
 	}, args...)
 	cmd := exec.Command(binary, args...) //nolint:gosec // our own program
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
-	ready := fmt.Sprintf("http://127.0.0.1:%d/readyz", probes)
-	program, err := startProgram(ctx, "controller", filepath.Join(c.Dir, "logs", "controller.log"), cmd, here, func(context.Context) bool {
-		response, err := http.Get(ready) //nolint:gosec,noctx // our own port
-		if err != nil {
-			return false // not up yet
-		}
-		defer response.Body.Close() //nolint:errcheck // nothing was written
-		return response.StatusCode == http.StatusOK
-	})
+	program, err := startProgram(ctx, "controller", filepath.Join(c.Dir, "logs", "controller.log"), cmd, here, isReady(probes))
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -63,14 +62,7 @@ func (c *Cluster) StartKarpenterAWS(ctx context.Context, values string, env ...s
 		"KUBECONFIG=" + kubeconfig, "SYSTEM_NAMESPACE=" + karpenterAccount.Namespace, "LEADER_ELECTION_NAMESPACE=" + karpenterAccount.Namespace,
 		fmt.Sprintf("METRICS_PORT=%d", metrics), fmt.Sprintf("HEALTH_PROBE_PORT=%d", probes),
 	})
-	return startProgram(ctx, "karpenter-aws", filepath.Join(c.Dir, "logs", "karpenter-aws.log"), cmd, here, func(context.Context) bool {
-		response, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/readyz", probes)) //nolint:noctx // our own port
-		if err != nil {
-			return false // not up yet
-		}
-		defer response.Body.Close() //nolint:errcheck // nothing was written
-		return response.StatusCode == http.StatusOK
-	})
+	return startProgram(ctx, "karpenter-aws", filepath.Join(c.Dir, "logs", "karpenter-aws.log"), cmd, here, isReady(probes))
 }
 
 func karpenterChart(ctx context.Context, values string) (Rendered, error) {

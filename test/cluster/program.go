@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"runtime"
@@ -47,6 +48,18 @@ func here(cmd *exec.Cmd) (func() error, error) {
 		return nil, err //nolint:wrapcheck // the caller says what for
 	}
 	return func() error { return <-ended }, nil
+}
+
+// isReady asks the readiness probe that a program serves on a port of this machine.
+func isReady(port int) func(context.Context) bool {
+	return func(context.Context) bool {
+		response, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/readyz", port)) //nolint:noctx // our own port
+		if err != nil {
+			return false // not up yet
+		}
+		defer response.Body.Close() //nolint:errcheck // nothing was written
+		return response.StatusCode == http.StatusOK
+	}
 }
 
 // startProgram runs a program of ours, with its log appended to a file, until it is ready.
