@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/clock"
@@ -42,10 +43,8 @@ type Cleaner struct {
 
 // Run takes everything back. It can be repeated.
 func (c *Cleaner) Run(ctx context.Context) error {
-	pause := &v1alpha1.RepairPause{ObjectMeta: metav1.ObjectMeta{Name: pauseName}}
-	pause.Spec.Until = c.Clock.Now().Add(pauseFor).UTC().Format(time.RFC3339)
-	pause.Spec.Reason = "the controller is being uninstalled"
-	if err := c.Client.Create(ctx, pause); client.IgnoreAlreadyExists(err) != nil {
+	pause, err := c.pause(ctx)
+	if err != nil {
 		return fmt.Errorf("pausing repairs, %w", err)
 	}
 	for _, step := range []func(context.Context) error{c.letGo, c.takeLease, c.endRepairs, c.nodeClaims, c.nodes} {
@@ -57,6 +56,21 @@ func (c *Cleaner) Run(ctx context.Context) error {
 		return fmt.Errorf("lifting the pause, %w", err)
 	}
 	return nil
+}
+
+// pause stops all repairs. One that an earlier run has left may have ended, so it is made anew.
+func (c *Cleaner) pause(ctx context.Context) (*v1alpha1.RepairPause, error) {
+	pause := &v1alpha1.RepairPause{ObjectMeta: metav1.ObjectMeta{Name: pauseName}}
+	pause.Spec.Until = c.Clock.Now().Add(pauseFor).UTC().Format(time.RFC3339)
+	pause.Spec.Reason = "the controller is being uninstalled"
+	err := c.Client.Create(ctx, pause.DeepCopy())
+	if apierrors.IsAlreadyExists(err) {
+		if err := c.Client.Delete(ctx, pause.DeepCopy()); client.IgnoreNotFound(err) != nil {
+			return nil, err //nolint:wrapcheck // names the object
+		}
+		err = c.Client.Create(ctx, pause.DeepCopy())
+	}
+	return pause, err //nolint:wrapcheck // names the object
 }
 
 // letGo waits until the leader, if there is one, has let go of what can be let go.

@@ -233,19 +233,28 @@ func TestTheLeaderIsGivenTimeAndThenItsLeaseIsTaken(t *testing.T) {
 }
 
 func TestRepairsArePausedForAsLongAsTheLeaderLetsGo(t *testing.T) {
-	seen := false
-	api := interceptor.NewClient(world(lease("leader", now), nodeRepair(v1alpha1.PhaseWaiting)), interceptor.Funcs{
-		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
-			pause := &v1alpha1.RepairPause{}
-			if err := c.Get(ctx, client.ObjectKey{Name: pauseName}, pause); err != nil {
-				return err
-			}
-			seen = pause.Spec.Until == now.Add(pauseFor).Format(time.RFC3339)
-			return c.List(ctx, list, opts...)
-		},
-	})
-	clean(t, api)
-	require.True(t, seen)
+	left := &v1alpha1.RepairPause{ObjectMeta: metav1.ObjectMeta{Name: pauseName}}
+	left.Spec.Until = now.Add(-time.Hour).Format(time.RFC3339)
+	for name, before := range map[string][]client.Object{
+		"for the first time":                     nil,
+		"after a run that left its pause behind": {left},
+	} {
+		t.Run(name, func(t *testing.T) {
+			seen := false
+			api := interceptor.NewClient(world(append(before, lease("leader", now), nodeRepair(v1alpha1.PhaseWaiting))...), interceptor.Funcs{
+				List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+					pause := &v1alpha1.RepairPause{}
+					if err := c.Get(ctx, client.ObjectKey{Name: pauseName}, pause); err != nil {
+						return err
+					}
+					seen = pause.Spec.Until == now.Add(pauseFor).Format(time.RFC3339)
+					return c.List(ctx, list, opts...)
+				},
+			})
+			clean(t, api)
+			require.True(t, seen)
+		})
+	}
 }
 
 func TestAWriteThatSomebodyElseWasFasterThanIsDoneAnew(t *testing.T) {
