@@ -87,7 +87,8 @@ func putRepairPolicies(t *testing.T, c *cluster.Cluster, daysAgo func(int) metav
 func putRepairPauses(t *testing.T, c *cluster.Cluster) {
 	t.Helper()
 	for name, spec := range map[string]v1alpha1.RepairPauseSpec{
-		"stop": {}, "upgrade": {Until: "2030-01-31T18:00:00Z", Reason: "network upgrade, ask the platform team"},
+		"shift": {Zones: []string{"eu-west-1a"}, Reason: "ARC zonal shift away from euw1-az1"},
+		"stop":  {}, "upgrade": {Until: "2030-01-31T18:00:00Z", Reason: "network upgrade, ask the platform team"},
 	} {
 		pause := &v1alpha1.RepairPause{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: spec}
 		require.NoError(t, c.Client.Create(t.Context(), pause))

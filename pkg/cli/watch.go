@@ -38,7 +38,7 @@ func (o *Options) watchStatus(ctx context.Context, cluster *Cluster, rows int) e
 	o.TellGaps(first)
 	live, changed, err := o.follow(ctx, cluster, first)
 	if err != nil {
-		return err
+		return unlessDone(ctx, err)
 	}
 	shown := ""
 	for {
@@ -181,11 +181,15 @@ func (o *Options) follow(ctx context.Context, cluster *Cluster, first *Fleet) (c
 		}
 		informer, err := informers.GetInformer(ctx, object)
 		if err != nil {
-			return nil, nil, unlessDone(ctx, fmt.Errorf("watching %T, %w", object, err))
+			return nil, nil, fmt.Errorf("watching %T, %w", object, err)
 		}
 		if _, err := informer.AddEventHandler(handler); err != nil {
 			return nil, nil, fmt.Errorf("watching %T, %w", object, err)
 		}
+	}
+	// Who reads before they have started is refused.
+	if !informers.WaitForCacheSync(ctx) {
+		return nil, nil, fmt.Errorf("watching %s, %w", cluster.Server, context.Cause(ctx))
 	}
 	return live{Reader: informers, unread: first.unread}, changed, nil
 }
