@@ -165,7 +165,7 @@ func (s *stage) ended(claims []karpv1.NodeClaim) error {
 		}
 	}
 	if len(missing) > 0 {
-		return errors.New(strings.Join(missing, "; "))
+		return errors.Join(errors.New(strings.Join(missing, "; ")), s.boots())
 	}
 	return nil
 }
