@@ -24,8 +24,6 @@ const (
 	lookTimeout = 30 * time.Second
 	// soonest is the least time between two looks, however often a detector wakes.
 	soonest = 100 * time.Millisecond
-	// maxSourceMessage is the API's bound, in characters.
-	maxSourceMessage = 1024
 )
 
 // watch runs one detector for as long as the agent lives: it looks at once and then at intervals, survives a look that
@@ -159,7 +157,7 @@ func (w *watch) take(ctx context.Context, r result) {
 	now := w.clock.Now()
 	switch {
 	case r.err != nil:
-		source.State, source.Message = v1alpha1.SourceUnavailable, health.Shorten(r.err.Error(), maxSourceMessage)
+		source.State, source.Message = v1alpha1.SourceUnavailable, health.Shorten(r.err.Error(), health.MaxMessage)
 	default:
 		if err := w.tracker.Update(r.look, now); err != nil {
 			r.look.Degraded = err.Error()
@@ -169,7 +167,7 @@ func (w *watch) take(ctx context.Context, r result) {
 			w.cursor = resumer.Cursor()
 		}
 		if r.look.Degraded != "" {
-			source.State, source.Message = v1alpha1.SourceDegraded, health.Shorten(r.look.Degraded, maxSourceMessage)
+			source.State, source.Message = v1alpha1.SourceDegraded, health.Shorten(r.look.Degraded, health.MaxMessage)
 		}
 	}
 	findings := w.tracker.Findings(now)

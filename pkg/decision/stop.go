@@ -143,7 +143,7 @@ func ofZone(in Input, zone string) []Blocker {
 
 // PausedZones gives the zones in which nothing is to be repaired or launched at now, in order.
 func PausedZones(pauses []Stop, now time.Time) []string {
-	zones := lo.FlatMap(pauses, func(s Stop, _ int) []string { return lo.Ternary(s.Active(now), s.Zones, nil) })
+	zones := lo.FlatMap(Holding(pauses, now), func(s Stop, _ int) []string { return s.Zones })
 	slices.Sort(zones)
 	return slices.Compact(zones)
 }

@@ -3,8 +3,6 @@ package inside
 import (
 	"context"
 	"fmt"
-	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -16,6 +14,7 @@ import (
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/decision"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/repair"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/snapshot"
 )
 
 // rebooter hands reboots over to the reboot controller of the same Karpenter, as Karpenter's own repair does. That
@@ -32,7 +31,7 @@ func (r rebooter) reboot(ctx context.Context, d decision.Decision) (bool, error)
 	if err := r.reader.Get(ctx, client.ObjectKey{Name: d.Node.NodeClaim}, claim); err != nil {
 		return false, client.IgnoreNotFound(err) //nolint:wrapcheck // names the object
 	}
-	if claim.UID != d.Node.NodeClaimUID || !claim.DeletionTimestamp.IsZero() || rebooting(claim) {
+	if claim.UID != d.Node.NodeClaimUID || !claim.DeletionTimestamp.IsZero() || repair.Rebooting(claim).IsTrue() {
 		return false, nil
 	}
 	if err := r.count(ctx, claim); err != nil {
@@ -54,7 +53,7 @@ func (r rebooter) count(ctx context.Context, claim *karpv1.NodeClaim) error {
 	if claim.Annotations == nil {
 		claim.Annotations = map[string]string{}
 	}
-	claim.Annotations[v1alpha1.RebootsAnnotation] = noted(claim.Annotations[v1alpha1.RebootsAnnotation], r.clock.Now())
+	claim.Annotations[v1alpha1.RebootsAnnotation] = snapshot.NoteReboot(claim.Annotations[v1alpha1.RebootsAnnotation], r.clock.Now())
 	if claim.Annotations[v1alpha1.RepairRequestAnnotation] == string(v1alpha1.ActionReboot) {
 		delete(claim.Annotations, v1alpha1.RepairRequestAnnotation)
 	}
@@ -81,31 +80,12 @@ func (r rebooter) dropRequest(ctx context.Context, name string) error {
 	return nil
 }
 
-// noted adds a time to a list of times, and drops the oldest of too many.
-func noted(list string, now time.Time) string {
-	times := strings.Split(list, ",")
-	if list == "" {
-		times = nil
-	}
-	times = append(times, now.UTC().Format(time.RFC3339))
-	return strings.Join(times[max(0, len(times)-v1alpha1.MaxReboots):], ",")
-}
-
 // why is the reason of the finding that the decision rests on.
 func why(d decision.Decision) string {
 	if d.Node.Verdict.Deciding == nil {
 		return "a person's request"
 	}
 	return d.Node.Verdict.Deciding.Finding.Reason
-}
-
-func rebooting(claim *karpv1.NodeClaim) bool {
-	for i := range claim.Status.Conditions {
-		if claim.Status.Conditions[i].Type == karpv1.ConditionTypeRebooting {
-			return claim.Status.Conditions[i].IsTrue()
-		}
-	}
-	return false
 }
 
 // ignoreMeanwhile lets go what somebody else has changed or removed: the next pass looks again.

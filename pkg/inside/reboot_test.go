@@ -2,7 +2,6 @@ package inside
 
 import (
 	"context"
-	"strings"
 	"testing"
 	"time"
 
@@ -55,14 +54,4 @@ func TestARebootIsCountedAndAskedForOnce(t *testing.T) {
 	asked, err = r.reboot(ctx, d)
 	require.NoError(t, err)
 	require.False(t, asked)
-}
-
-func TestSoManyRebootsAreNoted(t *testing.T) {
-	list := ""
-	for i := range 12 {
-		list = noted(list, now.Add(time.Duration(i)*time.Hour))
-	}
-	times := strings.Split(list, ",")
-	require.Len(t, times, v1alpha1.MaxReboots)
-	require.Equal(t, "2026-01-02T05:04:05Z", times[0], "the oldest went")
 }

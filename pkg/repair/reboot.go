@@ -46,8 +46,8 @@ func rebooted(repair *v1alpha1.NodeRepair, n *corev1.Node) bool {
 	return n != nil && n.Status.NodeInfo.BootID != "" && n.Status.NodeInfo.BootID != bootIDBefore(repair)
 }
 
-// rebooting gives Karpenter's condition Rebooting; nil where it is not there.
-func rebooting(claim *karpv1.NodeClaim) *status.Condition {
+// Rebooting gives Karpenter's condition Rebooting; nil where it is not there.
+func Rebooting(claim *karpv1.NodeClaim) *status.Condition {
 	for i := range claim.Status.Conditions {
 		if claim.Status.Conditions[i].Type == karpv1.ConditionTypeRebooting {
 			return &claim.Status.Conditions[i]
@@ -62,7 +62,7 @@ func (e *Executor) rebootBegan(repair *v1alpha1.NodeRepair, claim *karpv1.NodeCl
 	if claim == nil || !claim.DeletionTimestamp.IsZero() {
 		return false
 	}
-	if !rebooting(claim).IsTrue() && !rebooted(repair, n) {
+	if !Rebooting(claim).IsTrue() && !rebooted(repair, n) {
 		return false
 	}
 	e.asked(repair)
@@ -163,7 +163,7 @@ func (e *Executor) reboot(ctx context.Context, repair *v1alpha1.NodeRepair) (pro
 	if err != nil {
 		return progress{}, err
 	}
-	if claim == nil || !rebooting(claim).IsTrue() || !claim.DeletionTimestamp.IsZero() {
+	if claim == nil || !Rebooting(claim).IsTrue() || !claim.DeletionTimestamp.IsZero() {
 		// At its end, or the cache has not seen the request yet.
 		if claim, n, err = e.read(ctx, e.Reader, repair); err != nil {
 			return progress{}, err
@@ -173,12 +173,12 @@ func (e *Executor) reboot(ctx context.Context, repair *v1alpha1.NodeRepair) (pro
 	case claim == nil || !claim.DeletionTimestamp.IsZero():
 		e.endedWithTheNode(repair)
 		return through, nil
-	case rebooting(claim).IsTrue():
+	case Rebooting(claim).IsTrue():
 		return e.watchReboot(ctx, repair, claim, n)
 	case isTrue(repair, v1alpha1.RepairConditionRebooted) || rebooted(repair, n):
 		return e.comesBack(ctx, repair, claim, n)
-	case rebooting(claim) != nil && rebooting(claim).Reason == karpv1.RebootReasonFailed:
-		letGoAs(repair, v1alpha1.PhaseFailed, "Karpenter could not reboot the node: "+rebooting(claim).Message)
+	case Rebooting(claim) != nil && Rebooting(claim).Reason == karpv1.RebootReasonFailed:
+		letGoAs(repair, v1alpha1.PhaseFailed, "Karpenter could not reboot the node: "+Rebooting(claim).Message)
 		return through, nil
 	default:
 		// Karpenter writes some conditions as a whole list without a lock, which may have taken the request away. The
@@ -199,7 +199,7 @@ func (e *Executor) endedWithTheNode(repair *v1alpha1.NodeRepair) {
 // watchReboot says how far Karpenter is. The fence's taint goes as soon as Karpenter's own stands: Karpenter reckons
 // with the capacity of a node that bears its own alone, and would launch another for the pods of one that bears ours.
 func (e *Executor) watchReboot(ctx context.Context, repair *v1alpha1.NodeRepair, claim *karpv1.NodeClaim, n *corev1.Node) (progress, error) {
-	condition := rebooting(claim)
+	condition := Rebooting(claim)
 	tainted := n != nil && lo.ContainsBy(n.Spec.Taints, func(t corev1.Taint) bool { return t.MatchTaint(&karpv1.RebootingNoScheduleTaint) })
 	if tainted || rebooted(repair, n) {
 		if err := e.liftTaint(ctx, n, repair); err != nil {

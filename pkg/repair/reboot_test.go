@@ -52,7 +52,7 @@ func (w *world) reboots(claim karpv1.NodeClaim) {
 	n := &corev1.Node{}
 	require.NoError(w.t, w.api.Get(ctx, client.ObjectKey{Name: claim.Status.NodeName}, n))
 	tainted := lo.ContainsBy(n.Spec.Taints, func(t corev1.Taint) bool { return t.Key == karpv1.RebootingTaintKey })
-	switch condition := rebooting(&claim); {
+	switch condition := Rebooting(&claim); {
 	case condition.Reason == karpv1.RebootReasonRequested && !tainted:
 		n.Spec.Taints = append(n.Spec.Taints, karpv1.RebootingNoScheduleTaint)
 		require.NoError(w.t, w.api.Update(ctx, n))
@@ -132,7 +132,7 @@ func (w *world) isRebooted() {
 	require.Equal(w.t, "sick", claims[0].Name)
 	require.Equal(w.t, "boot-2", w.sickNode().Status.NodeInfo.BootID)
 	require.Equal(w.t, "boot-1", w.repair().Status.Evidence.NodeInfo.BootID, "what it was before is kept")
-	require.False(w.t, rebooting(&claims[0]).IsTrue())
+	require.False(w.t, Rebooting(&claims[0]).IsTrue())
 }
 
 var rebootCourses = map[string]course{
@@ -168,7 +168,7 @@ var rebootCourses = map[string]course{
 		check: func(w *world, repair *v1alpha1.NodeRepair) {
 			require.Equal(w.t, v1alpha1.PhaseCanceled, repair.Status.Phase, repair.Status.Message)
 			require.Nil(w.t, meta.FindStatusCondition(repair.Status.Conditions, v1alpha1.RepairConditionRebooted), "so it is no attempt")
-			require.Nil(w.t, rebooting(w.sickClaim()))
+			require.Nil(w.t, Rebooting(w.sickClaim()))
 			require.Equal(w.t, "boot-1", w.sickNode().Status.NodeInfo.BootID)
 		},
 	},
@@ -213,7 +213,7 @@ func TestTheRequestIsTheOneThatKarpentersOwnRepairWrites(t *testing.T) {
 			})
 			w.reaches(w.executor(w.api), v1alpha1.PhaseRebooting)
 			claim = w.sickClaim()
-			condition := rebooting(claim)
+			condition := Rebooting(claim)
 			require.True(t, condition.IsTrue())
 			require.Equal(t, karpv1.RebootReasonRequested, condition.Reason)
 			require.Equal(t, "rebooting for KernelDeadlock, by NodeRepair sick-1", condition.Message)
@@ -293,7 +293,7 @@ func TestAVetoBeforeTheRequestLetsTheNodeGoAndAfterItIsTold(t *testing.T) {
 		repair := w.runs(e)
 		require.Equal(t, v1alpha1.PhaseCanceled, repair.Status.Phase)
 		require.Contains(t, repair.Status.Message, "Vetoed")
-		require.Nil(t, rebooting(w.sickClaim()))
+		require.Nil(t, Rebooting(w.sickClaim()))
 		w.noFenceIsLeft()
 	})
 	t.Run("after", func(t *testing.T) {
@@ -373,7 +373,7 @@ func TestAKarpenterThatCanNoLongerRebootIsNotAsked(t *testing.T) {
 	w.found.RebootSupported = false
 	repair := w.runs(w.executor(w.api))
 	require.Equal(t, v1alpha1.PhaseCanceled, repair.Status.Phase, repair.Status.Message)
-	require.Nil(t, rebooting(w.sickClaim()))
+	require.Nil(t, Rebooting(w.sickClaim()))
 	w.noFenceIsLeft()
 }
 

@@ -51,7 +51,7 @@ func (e *Executor) releaseRebooted(ctx context.Context, repair *v1alpha1.NodeRep
 // undoReboot takes the bound of the drain off the NodeClaim, unless a reboot is on its way.
 func (e *Executor) undoReboot(ctx context.Context, repair *v1alpha1.NodeRepair) error {
 	claim, err := nodeClaim(ctx, e.Reader, repair)
-	if err != nil || claim == nil || rebooting(claim).IsTrue() {
+	if err != nil || claim == nil || Rebooting(claim).IsTrue() {
 		return err
 	}
 	return client.IgnoreNotFound(boundReboot(ctx, e.Client, claim, nil))

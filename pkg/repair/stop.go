@@ -69,7 +69,7 @@ func (e *Executor) taken(repair *v1alpha1.NodeRepair, claim *karpv1.NodeClaim, n
 }
 
 func disruptedByKarpenter(claim *karpv1.NodeClaim, n *corev1.Node) bool {
-	if claim.StatusConditions().Get(karpv1.ConditionTypeDisruptionReason).IsTrue() || rebooting(claim).IsTrue() {
+	if claim.StatusConditions().Get(karpv1.ConditionTypeDisruptionReason).IsTrue() || Rebooting(claim).IsTrue() {
 		return true
 	}
 	return n != nil && lo.ContainsBy(n.Spec.Taints, func(t corev1.Taint) bool { return t.MatchTaint(&karpv1.DisruptedNoScheduleTaint) })

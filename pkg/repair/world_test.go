@@ -116,7 +116,7 @@ func (w *world) karpenter() {
 		switch {
 		case !claim.DeletionTimestamp.IsZero():
 			w.drains(claim)
-		case rebooting(&claim).IsTrue():
+		case Rebooting(&claim).IsTrue():
 			w.reboots(claim)
 		case w.idle:
 		case !claim.StatusConditions().Get(karpv1.ConditionTypeLaunched).IsTrue():

@@ -3,6 +3,8 @@ package snapshot
 import (
 	"slices"
 
+	"github.com/awslabs/operatorpkg/status"
+
 	corev1 "k8s.io/api/core/v1"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
@@ -53,14 +55,19 @@ func newEntry(nodeClaim *karpv1.NodeClaim, node *corev1.Node, nodePool *karpv1.N
 	return entry
 }
 
-// conditionTrue reads a condition without StatusConditions(), which would add to the object's conditions.
 func conditionTrue(nodeClaim *karpv1.NodeClaim, conditionType string) bool {
+	return conditionOf(nodeClaim, conditionType).IsTrue()
+}
+
+// conditionOf reads a condition without StatusConditions(), which would add to the object's conditions; nil where there
+// is none.
+func conditionOf(nodeClaim *karpv1.NodeClaim, conditionType string) *status.Condition {
 	for i := range nodeClaim.Status.Conditions {
 		if nodeClaim.Status.Conditions[i].Type == conditionType {
-			return nodeClaim.Status.Conditions[i].IsTrue()
+			return &nodeClaim.Status.Conditions[i]
 		}
 	}
-	return false
+	return nil
 }
 
 func hasTaint(node *corev1.Node, key string) bool {

@@ -44,15 +44,23 @@ func tellReboots(entry *decision.Node, nodeClaim *karpv1.NodeClaim, node *corev1
 	if node == nil {
 		return
 	}
-	for i := range nodeClaim.Status.Conditions {
-		condition := &nodeClaim.Status.Conditions[i]
-		if condition.Type != karpv1.ConditionTypeRebooting || condition.IsTrue() || condition.Reason != karpv1.RebootReasonSucceeded {
-			continue
-		}
-		settles := decision.RebootSettles
-		if health != nil && health.BootID != "" && health.BootID != node.Status.NodeInfo.BootID {
-			settles = decision.AgentSpeaks
-		}
-		entry.SettlesUntil = condition.LastTransitionTime.Add(settles)
+	condition := conditionOf(nodeClaim, karpv1.ConditionTypeRebooting)
+	if condition == nil || condition.IsTrue() || condition.Reason != karpv1.RebootReasonSucceeded {
+		return
 	}
+	settles := decision.RebootSettles
+	if health != nil && health.BootID != "" && health.BootID != node.Status.NodeInfo.BootID {
+		settles = decision.AgentSpeaks
+	}
+	entry.SettlesUntil = condition.LastTransitionTime.Add(settles)
+}
+
+// NoteReboot adds a time to what RebootsAnnotation holds, and drops the oldest of too many.
+func NoteReboot(held string, at time.Time) string {
+	var times []string
+	if held != "" {
+		times = strings.Split(held, ",")
+	}
+	times = append(times, at.UTC().Format(time.RFC3339))
+	return strings.Join(times[max(0, len(times)-v1alpha1.MaxReboots):], ",")
 }

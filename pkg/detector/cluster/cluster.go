@@ -28,9 +28,6 @@ const (
 // Sources lists them all.
 var Sources = []string{SourceKubelet, SourceNodeConditions, SourceNodeLifecycle, SourceNodeReadiness, SourcePods, SourceRepairRequest}
 
-// maxMessage is the longest message of a finding or source, in characters.
-const maxMessage = 1024
-
 // Input is what is known of one Node at one moment. Detectors do not change it.
 type Input struct {
 	Now  time.Time

@@ -62,7 +62,7 @@ func conditionFindings(in Input, condition *corev1.NodeCondition, mapped Mapping
 			Category: mapped.Category,
 			Severity: mapped.Severity,
 			Since:    conditionSince(in, condition, reason, reasons),
-			Message:  health.Shorten(message, maxMessage),
+			Message:  health.Shorten(message, health.MaxMessage),
 			Evidence: []string{health.Shorten(fmt.Sprintf("%s%s, reason %s", evidenceOf(condition.Type), condition.Status, condition.Reason), 512)},
 		})
 	}

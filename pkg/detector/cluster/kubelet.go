@@ -59,6 +59,6 @@ func kubeletFinding(in Input, reason string, ready *corev1.NodeCondition) v1alph
 		Category: v1alpha1.CategoryKubelet,
 		Severity: v1alpha1.SeverityFatal,
 		Since:    in.since(SourceKubelet, reason, "", ready.LastTransitionTime.Time),
-		Message:  health.Shorten(fmt.Sprintf("Ready is %s: %s %s", ready.Status, ready.Reason, ready.Message), maxMessage),
+		Message:  health.Shorten(fmt.Sprintf("Ready is %s: %s %s", ready.Status, ready.Reason, ready.Message), health.MaxMessage),
 	}
 }

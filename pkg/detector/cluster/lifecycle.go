@@ -57,7 +57,7 @@ func whyNotInitialized(in Input) string {
 	if condition == nil || condition.Reason == "" {
 		return ""
 	}
-	return health.Shorten(fmt.Sprintf(": %s %s", condition.Reason, condition.Message), maxMessage/2)
+	return health.Shorten(fmt.Sprintf(": %s %s", condition.Reason, condition.Message), health.MaxMessage/2)
 }
 
 // claimCondition reads the list as it is: StatusConditions would add conditions that nobody wrote.

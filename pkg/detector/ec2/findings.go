@@ -19,11 +19,8 @@ const Source = "ec2"
 // code waits for 120 s.
 const Confirm = 2 * time.Minute
 
-// maxMessage and maxEvidence are what the API takes, in characters.
-const (
-	maxMessage  = 1024
-	maxEvidence = 512
-)
+// maxEvidence is what the API takes of a line of evidence, in characters.
+const maxEvidence = 512
 
 // Findings says what the impairments of an instance mean. They begin when EC2 says so, else when previous says so, else
 // now; previous is nil where there is none. An impairment that comes back begins anew. Next is the moment from which the
@@ -33,7 +30,7 @@ func Findings(instance string, impairments []Impairment, previous *v1alpha1.Node
 		finding := v1alpha1.Finding{
 			Source: Source, Reason: one.Reason, Subject: one.Check, Category: v1alpha1.CategoryInstance, Severity: v1alpha1.SeverityFatal,
 			Since: since(one, previous, now), Count: 1,
-			Message: health.Shorten(sentence(instance, one), maxMessage), Evidence: evidence(one),
+			Message: health.Shorten(sentence(instance, one), health.MaxMessage), Evidence: evidence(one),
 		}
 		if confirmed := finding.Since.Add(Confirm); confirmed.After(now) {
 			finding.Severity = v1alpha1.SeverityWarning

@@ -35,8 +35,6 @@ const (
 	evidenceOfKarpenter = time.Hour
 	// writers write at once; the client's own limits bound them further.
 	writers = 10
-	// maxMessage of a source, in characters.
-	maxMessage = 1024
 )
 
 // lister is ec2.Lister.
@@ -97,7 +95,7 @@ func (c *Controller) Reconcile(ctx context.Context) (reconciler.Result, error) {
 			return reconciler.Result{RequeueAfter: c.interval}, nil
 		}
 	}
-	source.Message = health.Shorten(steady(source.Message), maxMessage)
+	source.Message = health.Shorten(steady(source.Message), health.MaxMessage)
 	next, err := c.writeAll(ctx, source, impaired, now)
 	if err != nil {
 		return reconciler.Result{}, err

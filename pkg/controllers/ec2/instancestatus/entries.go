@@ -4,18 +4,16 @@ import (
 	"context"
 	"fmt"
 	"hash/fnv"
-	"slices"
 	"time"
 
 	"github.com/samber/lo"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/nodehealth"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/detector/ec2"
 )
 
@@ -35,8 +33,7 @@ func (c *Controller) standing(ctx context.Context, node *corev1.Node) (*v1alpha1
 	if err := c.kubeClient.Get(ctx, client.ObjectKeyFromObject(node), found); err != nil {
 		return nil, client.IgnoreNotFound(err) //nolint:wrapcheck // the NodeHealth is named by the caller
 	}
-	ofNode := func(o metav1.OwnerReference) bool { return o.Kind == "Node" }
-	if slices.ContainsFunc(found.OwnerReferences, ofNode) && !slices.ContainsFunc(found.OwnerReferences, func(o metav1.OwnerReference) bool { return o.UID == node.UID }) {
+	if !nodehealth.SpeaksOf(found, node) {
 		return nil, nil //nolint:nilnil // as documented
 	}
 	return found, nil
@@ -85,15 +82,10 @@ func withHeartbeat(source v1alpha1.Source, findings []v1alpha1.Finding, now time
 
 // apply writes the whole of what we own in the NodeHealth of a Node.
 func (c *Controller) apply(ctx context.Context, node *corev1.Node, source v1alpha1.Source, findings []v1alpha1.Finding) error {
-	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&v1alpha1.NodeHealth{Sources: []v1alpha1.Source{source}, Findings: findings})
+	object, err := nodehealth.Applied(node, []v1alpha1.Source{source}, findings)
 	if err != nil {
-		return fmt.Errorf("converting nodehealth, %w", err)
+		return err //nolint:wrapcheck // says all there is to say
 	}
-	delete(content, "metadata")
-	object := &unstructured.Unstructured{Object: content}
-	object.SetGroupVersionKind(v1alpha1.SchemeGroupVersion.WithKind("NodeHealth"))
-	object.SetName(node.Name)
-	object.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: node.Name, UID: node.UID}})
 	if err := c.kubeClient.Apply(ctx, client.ApplyConfigurationFromUnstructured(object), client.FieldOwner(FieldManager), client.ForceOwnership); err != nil {
 		return fmt.Errorf("applying nodehealth %s, %w", node.Name, err)
 	}

@@ -13,7 +13,9 @@ import (
 	"github.com/awslabs/operatorpkg/reconciler"
 	"github.com/awslabs/operatorpkg/singleton"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/utils/clock"
 	controllerruntime "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -119,12 +121,14 @@ func (c *Controller) pause(ctx context.Context, shift ec2.Shift, zones []string,
 			spec.Until = standing[i].Spec.Until
 		}
 	}
-	if i >= 0 && standing[i].Spec.Until == spec.Until && standing[i].Spec.Reason == spec.Reason && slices.Equal(standing[i].Spec.Zones, spec.Zones) {
+	if i >= 0 && equality.Semantic.DeepEqual(standing[i].Spec, spec) {
 		return nil
 	}
-	object := &unstructured.Unstructured{Object: map[string]any{
-		"spec": map[string]any{"zones": anys(spec.Zones), "reason": spec.Reason, "until": spec.Until},
-	}}
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&spec)
+	if err != nil {
+		return fmt.Errorf("converting repairpause, %w", err)
+	}
+	object := &unstructured.Unstructured{Object: map[string]any{"spec": content}}
 	object.SetGroupVersionKind(v1alpha1.SchemeGroupVersion.WithKind("RepairPause"))
 	object.SetName(name)
 	object.SetLabels(map[string]string{Label: shift.ZoneID})
@@ -147,14 +151,6 @@ func reason(shift ec2.Shift) string {
 		text += ": " + shift.Comment
 	}
 	return text
-}
-
-func anys(values []string) []any {
-	out := make([]any, 0, len(values))
-	for _, value := range values {
-		out = append(out, value)
-	}
-	return out
 }
 
 // zoneNames gives the names of zones by their IDs, as NodeClaims and the subnets of EC2NodeClasses have them.

@@ -21,6 +21,7 @@ import (
 	nodeutils "sigs.k8s.io/karpenter/pkg/utils/node"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/nodehealth"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/detector"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/detector/cluster"
 )
@@ -132,7 +133,7 @@ func (c *Controller) input(ctx context.Context, node *corev1.Node, nodeClaim *ka
 		return cluster.Input{}, fmt.Errorf("listing pods, %w", err)
 	}
 	in := cluster.Input{Now: c.clock.Now(), Node: node, NodeClaim: nodeClaim, Pods: pods.Items}
-	if health != nil && speaksOf(health, node) {
+	if health != nil && nodehealth.SpeaksOf(health, node) {
 		in.Previous = health
 	}
 	if cluster.ReadyUnknown(node) {
@@ -173,7 +174,7 @@ func (c *Controller) comingUp(node *corev1.Node, health *v1alpha1.NodeHealth, re
 // write applies our entries where they differ from what stands.
 func (c *Controller) write(ctx context.Context, node *corev1.Node, health *v1alpha1.NodeHealth, result cluster.Result) error {
 	sources, findings := entries(result.Reports)
-	if health != nil && ownedBy(health, node) && unchanged(health, sources, findings, cluster.FormatFlips(result.Flips)) {
+	if health != nil && nodehealth.OwnedBy(health, node) && unchanged(health, sources, findings, cluster.FormatFlips(result.Flips)) {
 		return nil
 	}
 	object, err := applied(node, health, sources, findings, cluster.FormatFlips(result.Flips))

@@ -2,16 +2,14 @@ package detection
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/nodehealth"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/detector"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/detector/cluster"
 )
@@ -64,15 +62,10 @@ func unchanged(health *v1alpha1.NodeHealth, sources []v1alpha1.Source, findings 
 // applied is the whole of what we own in the NodeHealth of a Node. It holds the resource version that it rests on,
 // since the start of a finding and the flips are taken from what stands there.
 func applied(node *corev1.Node, health *v1alpha1.NodeHealth, sources []v1alpha1.Source, findings []v1alpha1.Finding, flips string) (*unstructured.Unstructured, error) {
-	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&v1alpha1.NodeHealth{Sources: sources, Findings: findings})
+	object, err := nodehealth.Applied(node, sources, findings)
 	if err != nil {
-		return nil, fmt.Errorf("converting nodehealth, %w", err)
+		return nil, err //nolint:wrapcheck // says all there is to say
 	}
-	delete(content, "metadata")
-	object := &unstructured.Unstructured{Object: content}
-	object.SetGroupVersionKind(v1alpha1.SchemeGroupVersion.WithKind("NodeHealth"))
-	object.SetName(node.Name)
-	object.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: node.Name, UID: node.UID}})
 	if flips != "" {
 		object.SetAnnotations(map[string]string{cluster.FlipsAnnotation: flips})
 	}
@@ -80,18 +73,4 @@ func applied(node *corev1.Node, health *v1alpha1.NodeHealth, sources []v1alpha1.
 		object.SetResourceVersion(health.ResourceVersion)
 	}
 	return object, nil
-}
-
-func ownedBy(health *v1alpha1.NodeHealth, node *corev1.Node) bool {
-	return slices.ContainsFunc(health.OwnerReferences, func(o metav1.OwnerReference) bool { return o.UID == node.UID })
-}
-
-// speaksOf says whether the NodeHealth is about this Node and not about an earlier one of the same name, whose faults
-// are not this one's.
-func speaksOf(health *v1alpha1.NodeHealth, node *corev1.Node) bool {
-	return ownedBy(health, node) || !ownedByANode(health)
-}
-
-func ownedByANode(health *v1alpha1.NodeHealth) bool {
-	return slices.ContainsFunc(health.OwnerReferences, func(o metav1.OwnerReference) bool { return o.Kind == "Node" })
 }

@@ -4,6 +4,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
+	"github.com/autorepair-sh/karpenter-autorepair/pkg/controllers/nodehealth"
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/events"
 )
 
@@ -14,7 +15,7 @@ func (c *Controller) withoutNode(name string, health *v1alpha1.NodeHealth) {
 		c.orphans.Delete(name)
 		return
 	}
-	if ownedByANode(health) || !health.DeletionTimestamp.IsZero() {
+	if nodehealth.OwnedByANode(health) || !health.DeletionTimestamp.IsZero() {
 		return
 	}
 	if said, ok := c.orphans.Swap(name, health.UID); ok && said == health.UID {
