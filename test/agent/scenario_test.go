@@ -128,11 +128,11 @@ func (s *scenario) dump() {
 }
 
 func (s *scenario) claims() []karpv1.NodeClaim {
-	claims := &karpv1.NodeClaimList{}
-	if err := s.c.Client.List(context.Background(), claims, client.MatchingLabels{karpv1.NodePoolLabelKey: s.name}); err != nil {
-		s.Errorf("listing NodeClaims, %v", err)
+	claims, err := s.c.NodeClaims(context.Background(), s.name)
+	if err != nil {
+		s.Error(err)
 	}
-	return claims.Items
+	return claims
 }
 
 // start runs the agent, with eth1 as a card, and waits until the NodeClaim says that networking is well.

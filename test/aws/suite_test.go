@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	awscrds "github.com/aws/karpenter-provider-aws/pkg/apis"
 	awsv1 "github.com/aws/karpenter-provider-aws/pkg/apis/v1"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -39,13 +38,8 @@ func TestMain(m *testing.M) {
 	// Nobody launches or deletes anything here: the NodeClaims are the tests'.
 	os.Exit(suite.Run(m, cluster.Options{Name: "aws", Karpenter: "none"}, func(ctx context.Context, c *cluster.Cluster) (func(), error) {
 		shared = c
-		for _, definition := range awscrds.CRDs {
-			if definition.Spec.Group != "karpenter.k8s.aws" {
-				continue
-			}
-			if err := c.Create(ctx, definition.DeepCopy()); err != nil {
-				return nil, err
-			}
+		if err := c.Create(ctx, fakeaws.NodeClassCRD()); err != nil {
+			return nil, err
 		}
 		controller, err := c.StartController(ctx)
 		if err != nil {

@@ -13,7 +13,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"github.com/autorepair-sh/karpenter-autorepair/pkg/apis/v1alpha1"
@@ -53,12 +52,12 @@ func beginStorm(t *testing.T) *stage {
 }
 
 func (s *stage) podsRun(want int) error {
-	d := &appsv1.Deployment{}
-	if err := shared.Client.Get(s.ctx, client.ObjectKey{Namespace: s.name, Name: s.pools[0]}, d); err != nil {
+	is, err := shared.AvailablePods(s.ctx, s.name, s.pools[0])
+	if err != nil {
 		return err
 	}
-	if int(d.Status.AvailableReplicas) < want {
-		return fmt.Errorf("%d of %d pods are available", d.Status.AvailableReplicas, want)
+	if int(is) < want {
+		return fmt.Errorf("%d of %d pods are available", is, want)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -21,13 +22,10 @@ func (c *Cluster) StartControllerAWS(ctx context.Context, env []string, args ...
 	if err != nil {
 		return nil, err
 	}
-	for _, object := range rendered {
-		if object.GetName() != account.Name || object.GetKind() == "Deployment" {
-			continue
-		}
-		if err := c.apply(ctx, object); err != nil {
-			return nil, fmt.Errorf("applying %s %s of the chart, %w", object.GetKind(), object.GetName(), err)
-		}
+	if err := c.applyThose(ctx, rendered, func(o *unstructured.Unstructured) bool {
+		return o.GetName() == account.Name && o.GetKind() != "Deployment"
+	}); err != nil {
+		return nil, err
 	}
 	kubeconfig, err := c.kubeconfigOf(ctx, account, kubeconfigOptions{path: filepath.Join(c.Dir, "controller-aws.kubeconfig")})
 	if err != nil {

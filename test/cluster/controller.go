@@ -42,15 +42,10 @@ func (c *Cluster) Install(ctx context.Context) error {
 	if err := c.EnsureNamespace(ctx, ServiceAccount.Namespace); err != nil {
 		return err
 	}
-	for _, object := range rendered {
-		if _, hook := object.GetAnnotations()["helm.sh/hook"]; hook || !slices.Contains(installed, object.GetKind()) {
-			continue
-		}
-		if err := c.apply(ctx, object); err != nil {
-			return fmt.Errorf("applying %s %s of the chart, %w", object.GetKind(), object.GetName(), err)
-		}
-	}
-	return nil
+	return c.applyThose(ctx, rendered, func(o *unstructured.Unstructured) bool {
+		_, hook := o.GetAnnotations()["helm.sh/hook"]
+		return !hook && slices.Contains(installed, o.GetKind())
+	})
 }
 
 // Definitions are our CustomResourceDefinitions, in the order of their names.
@@ -100,6 +95,19 @@ func (c *Cluster) InstallCRDs(ctx context.Context) error {
 		}
 		return established == len(definitions), nil
 	})
+}
+
+// applyThose applies what is wanted of a rendered chart.
+func (c *Cluster) applyThose(ctx context.Context, rendered Rendered, wanted func(*unstructured.Unstructured) bool) error {
+	for _, object := range rendered {
+		if !wanted(object) {
+			continue
+		}
+		if err := c.apply(ctx, object); err != nil {
+			return fmt.Errorf("applying %s %s of the chart, %w", object.GetKind(), object.GetName(), err)
+		}
+	}
+	return nil
 }
 
 func (c *Cluster) apply(ctx context.Context, object *unstructured.Unstructured) error {

@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -30,13 +31,8 @@ func (c *Cluster) StartKarpenterAWS(ctx context.Context, values string, env ...s
 	if err != nil {
 		return nil, err
 	}
-	for _, object := range rendered {
-		if !slices.Contains(installed, object.GetKind()) {
-			continue
-		}
-		if err := c.apply(ctx, object); err != nil {
-			return nil, fmt.Errorf("applying %s %s of Karpenter's chart, %w", object.GetKind(), object.GetName(), err)
-		}
+	if err := c.applyThose(ctx, rendered, func(o *unstructured.Unstructured) bool { return slices.Contains(installed, o.GetKind()) }); err != nil {
+		return nil, err
 	}
 	if err := c.allowOwnerReferences(ctx); err != nil {
 		return nil, err

@@ -134,6 +134,24 @@ func (c *Cluster) Create(ctx context.Context, objects ...client.Object) error {
 	return nil
 }
 
+// NodeClaims of a NodePool.
+func (c *Cluster) NodeClaims(ctx context.Context, pool string) ([]karpv1.NodeClaim, error) {
+	list := &karpv1.NodeClaimList{}
+	if err := c.Client.List(ctx, list, client.MatchingLabels{karpv1.NodePoolLabelKey: pool}); err != nil {
+		return nil, fmt.Errorf("listing the NodeClaims of NodePool %q, %w", pool, err)
+	}
+	return list.Items, nil
+}
+
+// AvailablePods of a Deployment.
+func (c *Cluster) AvailablePods(ctx context.Context, namespace, name string) (int32, error) {
+	deployment := &appsv1.Deployment{}
+	if err := c.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, deployment); err != nil {
+		return 0, fmt.Errorf("getting Deployment %s/%s, %w", namespace, name, err)
+	}
+	return deployment.Status.AvailableReplicas, nil
+}
+
 // SetNodeCondition writes one condition of a Node, with now as its transition.
 func (c *Cluster) SetNodeCondition(ctx context.Context, node string, condition corev1.NodeCondition) error {
 	condition.LastHeartbeatTime, condition.LastTransitionTime = metav1.Now(), metav1.Now()

@@ -119,12 +119,12 @@ func (s *scenario) policy(overrides ...func(*v1alpha1.RepairPolicy)) {
 }
 
 func (s *scenario) deploymentAvailable(want int32) error {
-	deployment := &appsv1.Deployment{}
-	if err := s.c.Client.Get(s.ctx, client.ObjectKey{Namespace: s.name, Name: s.name}, deployment); err != nil {
+	is, err := s.c.AvailablePods(s.ctx, s.name, s.name)
+	if err != nil {
 		return err
 	}
-	if deployment.Status.AvailableReplicas < want {
-		return fmt.Errorf("%d of %d pods are available", deployment.Status.AvailableReplicas, want)
+	if is < want {
+		return fmt.Errorf("%d of %d pods are available", is, want)
 	}
 	return nil
 }
@@ -138,11 +138,11 @@ func (s *scenario) readyNodes() []corev1.Node {
 }
 
 func (s *scenario) claims() []karpv1.NodeClaim {
-	claims := &karpv1.NodeClaimList{}
-	if err := s.c.Client.List(context.Background(), claims, client.MatchingLabels{karpv1.NodePoolLabelKey: s.name}); err != nil {
-		s.Errorf("listing NodeClaims, %v", err)
+	claims, err := s.c.NodeClaims(context.Background(), s.name)
+	if err != nil {
+		s.Error(err)
 	}
-	return claims.Items
+	return claims
 }
 
 // claim of a Node; it fails the test where there is none.

@@ -10,7 +10,6 @@ import (
 	"github.com/awslabs/operatorpkg/status"
 	"github.com/samber/lo"
 	"github.com/stretchr/testify/require"
-	appsv1 "k8s.io/api/apps/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
@@ -97,21 +96,21 @@ func start(ctx context.Context, t *testing.T, c *cluster.Cluster) {
 }
 
 func available(ctx context.Context, c *cluster.Cluster, want int32) error {
-	deployment := &appsv1.Deployment{}
-	if err := c.Client.Get(ctx, client.ObjectKey{Namespace: pool, Name: pool}, deployment); err != nil {
+	is, err := c.AvailablePods(ctx, pool, pool)
+	if err != nil {
 		return err
 	}
-	if deployment.Status.AvailableReplicas != want {
-		return fmt.Errorf("%d of %d pods are available", deployment.Status.AvailableReplicas, want)
+	if is != want {
+		return fmt.Errorf("%d of %d pods are available", is, want)
 	}
 	return nil
 }
 
 func claims(ctx context.Context, t *testing.T, c *cluster.Cluster) []karpv1.NodeClaim {
 	t.Helper()
-	list := &karpv1.NodeClaimList{}
-	require.NoError(t, c.Client.List(ctx, list, client.MatchingLabels{karpv1.NodePoolLabelKey: pool}))
-	return list.Items
+	claims, err := c.NodeClaims(ctx, pool)
+	require.NoError(t, err)
+	return claims
 }
 
 // disrupted says whether the budget counts the NodeClaim: Karpenter has marked it, or it is being deleted.

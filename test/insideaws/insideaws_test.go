@@ -14,12 +14,10 @@ import (
 	"testing"
 	"time"
 
-	awscrds "github.com/aws/karpenter-provider-aws/pkg/apis"
 	awsv1 "github.com/aws/karpenter-provider-aws/pkg/apis/v1"
 	"github.com/awslabs/operatorpkg/status"
 	"github.com/samber/lo"
 	"github.com/stretchr/testify/require"
-	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
@@ -164,11 +162,7 @@ func up(ctx context.Context, t *testing.T, aws *fakeaws.AWS) (*cluster.Cluster, 
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Down(context.WithoutCancel(ctx))) })
 	require.NoError(t, c.Install(ctx))
-	for _, definition := range awscrds.CRDs {
-		if definition.Spec.Group == "karpenter.k8s.aws" {
-			require.NoError(t, c.Create(ctx, definition.DeepCopy()))
-		}
-	}
+	require.NoError(t, c.Create(ctx, fakeaws.NodeClassCRD()))
 	program, err := c.StartKarpenterAWS(ctx, documentedValues(t), append(aws.Env(), "CLUSTER_ENDPOINT="+c.Config.Host)...)
 	require.NoError(t, err)
 	t.Cleanup(func() {
@@ -224,21 +218,21 @@ func start(ctx context.Context, t *testing.T, c *cluster.Cluster) {
 }
 
 func available(ctx context.Context, c *cluster.Cluster) error {
-	deployment := &appsv1.Deployment{}
-	if err := c.Client.Get(ctx, client.ObjectKey{Namespace: pool, Name: pool}, deployment); err != nil {
+	is, err := c.AvailablePods(ctx, pool, pool)
+	if err != nil {
 		return err
 	}
-	if deployment.Status.AvailableReplicas != replicas {
-		return fmt.Errorf("%d of %d pods are available", deployment.Status.AvailableReplicas, replicas)
+	if is != replicas {
+		return fmt.Errorf("%d of %d pods are available", is, replicas)
 	}
 	return nil
 }
 
 func claims(ctx context.Context, t *testing.T, c *cluster.Cluster) []karpv1.NodeClaim {
 	t.Helper()
-	list := &karpv1.NodeClaimList{}
-	require.NoError(t, c.Client.List(ctx, list, client.MatchingLabels{karpv1.NodePoolLabelKey: pool}))
-	return list.Items
+	claims, err := c.NodeClaims(ctx, pool)
+	require.NoError(t, err)
+	return claims
 }
 
 func isOneOf(claim karpv1.NodeClaim, of []karpv1.NodeClaim) bool {

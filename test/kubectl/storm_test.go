@@ -193,10 +193,10 @@ func inTheStorm(ctx context.Context, t *testing.T) {
 // repairIsDone asks for the repair of a node that is well, by the name of its NodeClaim.
 func repairIsDone(ctx context.Context, t *testing.T) {
 	node := nodesOf(ctx, t, "done")[0]
-	claims := &karpv1.NodeClaimList{}
-	require.NoError(t, shared.Client.List(ctx, claims, client.MatchingLabels{karpv1.NodePoolLabelKey: "done"}))
+	claims, err := shared.NodeClaims(ctx, "done")
+	require.NoError(t, err)
 	var claim string
-	for _, c := range claims.Items {
+	for _, c := range claims {
 		if c.Status.NodeName == node {
 			claim = c.Name
 		}
@@ -216,7 +216,7 @@ func repairIsDone(ctx context.Context, t *testing.T) {
 	detail := say(ctx, t, "history", node)
 	require.Contains(t, detail, "RepairRequested")
 	require.Contains(t, detail, "of which 1 had to move: "+namespace+"/done-")
-	_, _, err := call(ctx, nil, "repair", node, "--yes")
+	_, _, err = call(ctx, nil, "repair", node, "--yes")
 	require.ErrorContains(t, err, fmt.Sprintf("there is no Node or NodeClaim %q", node))
 }
 
@@ -250,9 +250,9 @@ func resumeGoesOn(ctx context.Context, t *testing.T) {
 // pausesAreUndone pauses each kind of thing, sees that the controller says so, and that nothing is left of it.
 func pausesAreUndone(ctx context.Context, t *testing.T) {
 	stuck := nodesOf(ctx, t, "stuck")[0]
-	claims := &karpv1.NodeClaimList{}
-	require.NoError(t, shared.Client.List(ctx, claims, client.MatchingLabels{karpv1.NodePoolLabelKey: "stuck"}))
-	claim := claims.Items[0].Name
+	claims, err := shared.NodeClaims(ctx, "stuck")
+	require.NoError(t, err)
+	claim := claims[0].Name
 	says := func(reason string) func() error {
 		return func() error {
 			s := status(ctx, t)
